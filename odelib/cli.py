@@ -1,0 +1,186 @@
+"""The command line: `odelib train`, `evaluate`, `data`, `show` and `study`. The options of a run are Config itself."""
+
+import argparse
+import contextlib
+import io
+import itertools
+import re
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+import tyro
+from tyro.conf import OmitArgPrefixes, Positional, subcommand
+
+from odelib.config import PRESETS, Config
+from odelib.data import DataError, load
+from odelib.experiments import STUDIES, record_path, run, study_config
+from odelib.odeblock import OptionError, count_evaluations
+from odelib.records import RESULTS, RecordError, Run, load_weights
+from odelib.training import default_device, evaluate
+
+Device = Literal["auto", "cpu", "cuda"]
+
+
+def _device(name: Device) -> torch.device:
+    if name == "cuda" and not torch.cuda.is_available():
+        raise OptionError("torch finds no CUDA device here; take --device cpu or auto")
+    return default_device() if name == "auto" else torch.device(name)
+
+
+@dataclass
+class Train:
+    """Train a network; keep its record (.json) and weights (.safetensors). Interrupted, the same command goes on."""
+
+    config: OmitArgPrefixes[Config]
+    preset: Literal[tuple(PRESETS)] | None = None  # start from a named recipe; other options change it
+    out: Path = Path("runs")  # folder for record and weights
+    name: str | None = None  # their file name without seed and ending; by default made from the config
+    data: Path | None = None  # where full data sets are kept (default: $ODELIB_DATA, else ~/.cache/odelib)
+    device: Device = "auto"  # where to compute; auto takes CUDA if there is one
+
+    def __call__(self) -> None:
+        device = _device(self.device)
+        data = load(self.config.dataset, self.data, self.config.image_size)
+        path = self.out / f"{self.name or self.config.case()}-seed{self.config.seed}.json"
+        _train(self.config, data, path, device)
+
+
+def _train(config, data, path, device) -> None:
+    record = run(config, data, path, device, lambda metrics: print(metrics, flush=True))
+    print(f"{record.parameters:,} parameters; record {path}, weights {path.with_suffix('.safetensors')}")
+
+
+@dataclass
+class Evaluate:
+    """Test stored weights, if you like on other data or with another solver than they were trained with."""
+
+    weights: Positional[Path]  # .safetensors file that `odelib train` wrote
+    dataset: str | None = None  # as for train; by default what the weights were trained on
+    method: str | None = None  # solver; by default the one of training
+    rtol: float | None = None  # relative tolerance; by default the one of training
+    atol: float | None = None  # absolute tolerance; by default the one of training
+    step_size: float | None = None  # step of a fixed grid; by default the one of training
+    data: Path | None = None  # where full data sets are kept
+    device: Device = "auto"  # where to compute
+
+    def __call__(self) -> None:
+        device = _device(self.device)
+        model, trained = load_weights(self.weights)
+        asked = {name: getattr(self, name) for name in ("dataset", "method", "rtol", "atol", "step_size")}
+        config = replace(trained, **{name: value for name, value in asked.items() if value is not None})
+        if config.network == "odenet":
+            for name in ("method", "rtol", "atol", "step_size"):
+                setattr(model.block, name, getattr(config, name))
+        data = load(config.dataset, self.data, config.image_size)
+        channels, classes = data.channels, len(data.classes)
+        fits = (model.channels, model.classes)
+        if (channels, classes) != fits:
+            raise OptionError(
+                f"these weights are for {fits[0]} channels and {fits[1]} classes; "
+                f"{config.dataset} has {channels} and {classes}"
+            )
+        test = data.test.to(device)
+        with count_evaluations(model) as seen:
+            loss, accuracy = evaluate(model.to(device), test)
+        nfe = seen.n / -(-len(test) // 1000)
+        print(f"{config.dataset}: accuracy {accuracy:.2%} of {len(test):,} test images, loss {loss:.4f}, NFE {nfe:.1f}")
+
+
+@dataclass
+class Data:
+    """Say what a data set holds; a full set that is not there yet is downloaded."""
+
+    name: Positional[str]  # a name, such as mnist, or the path of a folder with train/ and val/
+    data: Path | None = None  # where full data sets are kept
+    image_size: int = 64  # side in pixels that images of a folder are brought to
+
+    def __call__(self) -> None:
+        data = load(self.name, self.data, self.image_size)
+        print(f"{data.name}: images of {' x '.join(str(n) for n in data.train.images.shape[1:])} (C, H, W)")
+        width = max(len(name) for name in (*data.classes, "class"))
+        print(f"{'class':{width}}  {'train':>6}  {'test':>6}")
+        counts = [part.labels.bincount(minlength=len(data.classes)).tolist() for part in (data.train, data.test)]
+        for name, train, test in zip(data.classes, *counts):
+            print(f"{name:{width}}  {train:6,}  {test:6,}")
+        print(f"{'all':{width}}  {len(data.train):6,}  {len(data.test):6,}")
+
+
+@dataclass
+class Show:
+    """Print a record: how it was made, where, and its metrics epoch by epoch."""
+
+    record: Positional[Path]  # .json file that `odelib train` wrote
+
+    def __call__(self) -> None:
+        shown = Run.load(self.record)
+        print(f"odelib train {shown.config.options()}")
+        print(shown.environment)
+        print(f"{shown.parameters:,} parameters, {len(shown.metrics)} of {shown.config.epochs} epochs")
+        for metrics in shown.metrics:
+            print(metrics)
+
+
+@dataclass
+class Study:
+    """Make the records of a named study, case by case; finished ones are skipped."""
+
+    name: Positional[Literal[tuple(STUDIES)]]  # which study
+    case: str | None = None  # one case only
+    seed: int = 0  # seed of the runs
+    status: bool = False  # only list what is there and what is missing
+    out: Path = RESULTS  # folder that holds a folder for each study
+    data: Path | None = None  # where full data sets are kept
+    device: Device = "auto"  # where to compute
+
+    def __call__(self) -> None:
+        device = _device(self.device)
+        for case in [self.case] if self.case else STUDIES[self.name]:
+            config = study_config(self.name, case, self.seed)
+            path = record_path(self.name, case, self.seed, self.out)
+            epochs = len(Run.load(path).metrics) if path.exists() else 0
+            print(f"{case:16} {epochs} of {config.epochs} epochs   {path}", flush=True)
+            if not self.status and epochs < config.epochs:
+                _train(config, load(config.dataset, self.data, config.image_size), path, device)
+
+
+def _parse(commands, argv: list[str]):
+    """The command that `argv` asks for. What tyro would say of bad input in a box becomes one line."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(commands, prog="odelib", description="Neural ODEs for image classification.", args=argv)
+    except SystemExit as stop:
+        if stop.code != 2:
+            raise
+        # Above the box's first rule stands the error, below it come hints.
+        lines = [line.strip("│ ") for line in said.getvalue().splitlines() if line.startswith("│")]
+        error = itertools.takewhile(lambda line: not line.startswith("─"), lines)
+        message = re.sub(r"Error parsing (__tyro-dummy-inner__\S+ )?", "", " ".join(error))
+        raise OptionError(f"{message} (see odelib {' '.join(argv[:1])} --help)".replace("  ", " ")) from None
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; return its exit code: 0 done, 2 bad input (one line says what), 130 interrupted."""
+    argv = sys.argv[1:] if argv is None else argv
+    peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    peek.add_argument("--preset", nargs="?")  # read first, since it sets the defaults of all the others
+    start = Train(config=PRESETS.get(peek.parse_known_args(argv)[0].preset, Config()))
+    commands = (
+        Annotated[Train, subcommand("train", default=start)]
+        | Annotated[Evaluate, subcommand("evaluate")]
+        | Annotated[Data, subcommand("data")]
+        | Annotated[Show, subcommand("show")]
+        | Annotated[Study, subcommand("study")]
+    )
+    try:
+        _parse(commands, argv)()
+    except (DataError, RecordError, OptionError, FloatingPointError, OSError) as error:
+        print(f"odelib: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("odelib: interrupted; the same command goes on after the last finished epoch", file=sys.stderr)
+        return 130
+    return 0

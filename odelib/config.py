@@ -1,0 +1,89 @@
+"""Config: every option of a run in one frozen value that refuses nonsense."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from typing import Literal
+
+from odelib.odeblock import OptionError, check_solver
+
+
+@dataclass(frozen=True)
+class Config:
+    """What is trained, on what, how. Equal configs (the seed included) are the same run.
+
+    Raises OptionError for values out of range and for options that do not fit together.
+    """
+
+    # Data
+    dataset: str = "mnist-sample"  # a name that `odelib data` lists, or a folder with train/ and val/
+    validation: float = 0.0  # share of the training images held out to choose between models
+    image_size: int = 64  # side in pixels that images of a folder are brought to
+    augment: Literal["none", "crop", "crop-flip"] = "none"  # random shift by up to 4 pixels, mirror image
+    normalize: bool = False  # subtract the training images' mean, divide by their standard deviation
+
+    # Model
+    network: Literal["odenet", "resnet", "none"] = "odenet"  # ODE block, residual blocks or nothing
+    stem: Literal["conv", "res", "one-shot"] = "conv"  # how the image becomes the first state
+    width: int = 64  # channels of the state
+    blocks: int = 6  # residual blocks of a resnet
+    dropout: float = 0.0  # chance that a feature is dropped before the last layer
+
+    # Solver
+    method: str = "dopri5"  # any solver of torchdiffeq, such as dopri5, rk4, euler
+    rtol: float = 1e-3  # error allowed per step relative to the state (adaptive methods)
+    atol: float = 1e-3  # error allowed per step in units of the state (adaptive methods)
+    step_size: float | None = None  # fixed grids only; none is one step from t=0 to t=1
+    gradient: Literal["direct", "adjoint", "seminorm"] = "direct"  # how the block is differentiated
+
+    # Training
+    epochs: int = 5  # passes through the training images
+    batch_size: int = 128  # images per step
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"  # the rule that updates the weights
+    lr: float = 0.1  # largest learning rate
+    schedule: Literal["constant", "step", "cosine", "one-cycle"] = "cosine"  # how the learning rate moves
+    milestones: tuple[int, ...] = (60, 100, 140)  # schedule step: after these epochs it falls to a tenth
+    momentum: float = 0.9  # of sgd
+    weight_decay: float = 0.0  # pull of every weight towards zero
+    label_smoothing: float = 0.0  # share of the target spread evenly over the classes
+    seed: int = 0  # of the first weights, the order of the images, augmentation and dropout
+
+    def __post_init__(self):
+        check_solver(self.method, self.rtol, self.atol, self.step_size, self.gradient)
+        positive = ("image_size", "width", "blocks", "epochs", "batch_size", "lr")
+        for name in positive:
+            if not getattr(self, name) > 0:
+                raise OptionError(f"{name} must be positive, got {getattr(self, name)}")
+        for name in ("validation", "dropout", "momentum", "label_smoothing"):
+            if not 0 <= getattr(self, name) < 1:
+                raise OptionError(f"{name} must be at least 0 and below 1, got {getattr(self, name)}")
+        for name in ("weight_decay", "seed"):
+            if getattr(self, name) < 0:
+                raise OptionError(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.width > 32 and self.width % 32:
+            raise OptionError(f"width above 32 must be a multiple of 32 (GroupNorm has 32 groups), got {self.width}")
+
+    def case(self) -> str:
+        """A file name for this config, whatever its seed: the main choices in words, all of them in a digest."""
+        rest = json.dumps(asdict(replace(self, seed=0)), sort_keys=True)
+        digest = hashlib.sha256(rest.encode()).hexdigest()[:8]
+        dataset = self.dataset.rstrip("/").split("/")[-1]
+        solver = f"-{self.gradient}-{self.method}" if self.network == "odenet" else ""
+        return f"{dataset}-{self.network}{solver}-{digest}"
+
+    def options(self) -> str:
+        """The command-line options that make this config out of the defaults."""
+        words = []
+        for name, value in asdict(self).items():
+            if value != getattr(Config, name):
+                words.append(f"--{name.replace('_', '-')}")
+                if isinstance(value, bool):
+                    continue
+                words += [str(part) for part in (value if isinstance(value, tuple) else (value,))]
+        return " ".join(words)
+
+
+PRESETS = {
+    # torchdiffeq's examples/odenet_mnist.py with its default flags.
+    "odenet-mnist": Config(dataset="mnist", augment="crop", epochs=160, schedule="step"),
+}

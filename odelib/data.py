@@ -1,0 +1,223 @@
+"""Data sets as whole tensors in memory: load once, then batch, scale and augment on the device."""
+
+import os
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64, UInt8
+from PIL import UnidentifiedImageError
+from torch import Tensor
+from torchvision import datasets
+from torchvision.transforms import v2 as transforms
+
+SAMPLES = Path(__file__).parent / "samples"
+ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+
+
+class DataError(Exception):
+    """A data set that cannot be had or read. The message says what was wrong and what to do."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images (n, channels, height, width) as uint8 and their class numbers (n,)."""
+
+    images: UInt8[Tensor, "n c h w"]
+    labels: Int64[Tensor, "n"]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device | str) -> "Images":
+        return Images(self.images.to(device), self.labels.to(device))
+
+    def pick(self, index: Tensor | slice) -> "Images":
+        return Images(self.images[index], self.labels[index])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set by its name, with its classes in the order of their numbers."""
+
+    name: str
+    classes: tuple[str, ...]
+    train: Images
+    test: Images
+    validation: Images | None = None
+
+    @property
+    def channels(self) -> int:
+        return self.train.images.shape[1]
+
+    def to(self, device: torch.device | str) -> "Dataset":
+        validation = None if self.validation is None else self.validation.to(device)
+        return replace(self, train=self.train.to(device), test=self.test.to(device), validation=validation)
+
+    def hold_out(self, share: float) -> "Dataset":
+        """Move this share of the training images to `validation`: the same ones every time, whatever the seed."""
+        order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(0))
+        n = round(share * len(self.train))
+        return replace(self, train=self.train.pick(order[n:]), validation=self.train.pick(order[:n]))
+
+
+DIGITS = tuple("0123456789")
+CLOTHES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+THINGS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+
+def _by_train_flag(cls: type) -> Callable:
+    return lambda root, train: cls(root, train=train, download=True)
+
+
+# name: (classes, what downloads one split with torchvision, or None for a sample inside the package)
+SETS: dict[str, tuple[tuple[str, ...], Callable | None]] = {
+    "mnist-sample": (DIGITS, None),
+    "cifar10-sample": (THINGS, None),
+    "mnist": (DIGITS, _by_train_flag(datasets.MNIST)),
+    "fashion-mnist": (CLOTHES, _by_train_flag(datasets.FashionMNIST)),
+    "cifar10": (THINGS, _by_train_flag(datasets.CIFAR10)),
+    "svhn": (DIGITS, lambda root, train: datasets.SVHN(root, "train" if train else "test", download=True)),
+}
+NAMES = tuple(SETS)
+
+
+def data_root(root: str | Path | None = None) -> Path:
+    """Where full data sets are kept: `root`, else $ODELIB_DATA, else ~/.cache/odelib."""
+    return Path(root or os.environ.get("ODELIB_DATA") or Path.home() / ".cache" / "odelib").expanduser()
+
+
+def load(name: str, root: str | Path | None = None, image_size: int = 64) -> Dataset:
+    """The data set of that name (`NAMES`), or of the folder with that path.
+
+    Samples come with the package. A full set is read from `<root>/<name>.npz`, and is downloaded into it once when
+    it is not there. A folder holds `train/<class>/*` and `val/<class>/*`; its images are brought to
+    `image_size` x `image_size` pixels. Raises DataError.
+    """
+    if name in SETS:
+        classes, download = SETS[name]
+        path = (SAMPLES if download is None else data_root(root)) / f"{name}.npz"
+        if not path.exists():
+            _download(name, download, path)
+        return _read(name, classes, path)
+    if Path(name).is_dir():
+        return _read_folder(Path(name), image_size)
+    raise DataError(f"no data set {name!r}: choose from {', '.join(NAMES)}, or give the path of a folder of images")
+
+
+def _read(name: str, classes: tuple[str, ...], path: Path) -> Dataset:
+    again = "delete it to have it downloaded again"
+    try:
+        with np.load(path) as file:
+            missing = [key for key in ARRAYS if key not in file]
+            if missing:
+                raise DataError(f"{path} lacks {', '.join(missing)}; {again}")
+            arrays = {key: file[key] for key in ARRAYS}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path} cannot be read ({error}); {again}") from error
+    splits = []
+    for split in ("train", "test"):
+        images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
+        if images.ndim != 4 or images.dtype != np.uint8 or labels.shape != images.shape[:1] or not len(labels):
+            raise DataError(
+                f"{path}: {split}_images must be (N, H, W, C) uint8 with one label each, "
+                f"got {images.shape} {images.dtype} and labels {labels.shape}; {again}"
+            )
+        if labels.max() >= len(classes):
+            raise DataError(
+                f"{path}: {split}_labels go up to {labels.max()}, but {name} has {len(classes)} classes; {again}"
+            )
+        splits.append(
+            Images(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels).long())
+        )
+    return Dataset(name, classes, *splits)
+
+
+def _download(name: str, download: Callable, path: Path) -> None:
+    arrays = {}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            for split in ("train", "test"):
+                part = download(folder, split == "train")
+                images = np.asarray(part.data)
+                if images.ndim == 3:  # MNIST and Fashion-MNIST have no channel axis
+                    images = images[..., None]
+                elif images.shape[1] == 3:  # SVHN has it first
+                    images = images.transpose(0, 2, 3, 1)
+                arrays[f"{split}_images"] = images
+                arrays[f"{split}_labels"] = np.asarray(part.labels if name == "svhn" else part.targets, dtype=np.uint8)
+            finished = Path(folder) / path.name
+            np.savez(finished, **arrays)
+            finished.replace(path)  # so that an interrupted download never leaves half a file
+    except (OSError, RuntimeError) as error:
+        raise DataError(
+            f"{name} could not be downloaded to {path} ({str(error).splitlines()[0]}); "
+            f"connect to the network, or put {path.name} there, or take mnist-sample or cifar10-sample"
+        ) from error
+
+
+def _read_folder(folder: Path, size: int) -> Dataset:
+    shape = transforms.Compose([transforms.Resize(size), transforms.CenterCrop(size), transforms.PILToTensor()])
+    splits, classes = [], {}
+    for split in ("train", "val"):
+        if not (folder / split).is_dir():
+            raise DataError(f"{folder} has no folder {split}/; images belong in {folder}/{split}/<class>/")
+        try:
+            part = datasets.ImageFolder(str(folder / split), transform=shape)
+            images = torch.stack([image for image, _ in part])
+        except (FileNotFoundError, UnidentifiedImageError, OSError) as error:
+            raise DataError(f"{folder / split}: {str(error).splitlines()[0]}") from error
+        splits.append(Images(images, torch.tensor(part.targets)))
+        classes[split] = tuple(part.classes)
+    if classes["train"] != classes["val"]:
+        different = sorted(set(classes["train"]) ^ set(classes["val"]))
+        raise DataError(f"{folder}: train/ and val/ must have the same classes, only one has {', '.join(different)}")
+    return Dataset(folder.name, classes["train"], *splits)
+
+
+def batches(
+    data: Images, size: int, augment: str = "none", generator: torch.Generator | None = None
+) -> Iterator[tuple[Float[Tensor, "b c h w"], Int64[Tensor, "b"]]]:
+    """Batches of images in [0, 1] with their labels, on the device of `data`.
+
+    With a `generator` the order is random, images are augmented, and a last batch that is not full is left out, so
+    that every step sees equally many images. Without one: every image once, in order.
+    """
+    n, device = len(data), data.labels.device
+    order = torch.arange(n) if generator is None else torch.randperm(n, generator=generator)
+    full = n if generator is None or n < size else n - n % size
+    for index in order[:full].split(size):
+        batch = data.pick(index.to(device))
+        images = batch.images.float() / 255
+        if generator is not None and augment != "none":
+            images = random_crop(images, generator)
+            if augment == "crop-flip":
+                images = random_flip(images, generator)
+        yield images, batch.labels
+
+
+def random_crop(
+    images: Float[Tensor, "b c h w"], generator: torch.Generator, padding: int = 4
+) -> Float[Tensor, "b c h w"]:
+    """Shift every image by its own -padding..padding pixels along both axes; zeros come in from outside."""
+    n, channels, height, width = images.shape
+    padded = F.pad(images, (padding,) * 4)
+    down, right = torch.randint(0, 2 * padding + 1, (2, n, 1), generator=generator)
+    rows = (down + torch.arange(height)).to(images.device)
+    columns = (right + torch.arange(width)).to(images.device)
+    image = torch.arange(n, device=images.device)[:, None, None, None]
+    channel = torch.arange(channels, device=images.device)[:, None, None]
+    return padded[image, channel, rows[:, None, :, None], columns[:, None, None, :]]
+
+
+def random_flip(images: Float[Tensor, "b c h w"], generator: torch.Generator) -> Float[Tensor, "b c h w"]:
+    """Mirror about half of the images left to right."""
+    flip = torch.rand(len(images), generator=generator) < 0.5
+    return torch.where(flip.to(images.device)[:, None, None, None], images.flip(-1), images)

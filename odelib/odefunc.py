@@ -1,0 +1,52 @@
+"""ODEfunc: the dynamics f(t, z; theta) that the block integrates."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """GroupNorm with 32 groups, or one channel a group where there are fewer than 32 channels."""
+    return nn.GroupNorm(min(32, channels), channels)
+
+
+class TimeConv2d(nn.Module):
+    """A 3x3 convolution that sees the time as one more input channel, constant over the image.
+
+    Where torchdiffeq's example concatenates, this does too: (batch, c, h, w) and t give (batch, c_out, h, w).
+    Zero padding keeps height and width.
+    """
+
+    def __init__(self, channels: int, channels_out: int):
+        super().__init__()
+        self.conv = nn.Conv2d(channels + 1, channels_out, kernel_size=3, padding=1)
+
+    def forward(self, t: Float[Tensor, ""], z: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c_out h w"]:
+        time = torch.ones_like(z[:, :1]) * t
+        return self.conv(torch.cat([time, z], dim=1))
+
+
+class ODEfunc(nn.Module):
+    """The right-hand side of dz/dt = f(t, z): two 3x3 convolutions, normalised.   (torchdiffeq's odenet_mnist.py)
+
+    GroupNorm, ReLU, convolution, GroupNorm, ReLU, convolution, GroupNorm. The time t is a scalar tensor,
+    z is (batch, channels, height, width) and so is the result, which is a velocity: state per unit of time.
+    The last GroupNorm bounds it: within a group the values have mean 0 and variance 1 before its affine map.
+    Raises ValueError when the number of channels is not positive or, above 32, not a multiple of 32.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.norm1 = group_norm(channels)
+        self.conv1 = TimeConv2d(channels, channels)
+        self.norm2 = group_norm(channels)
+        self.conv2 = TimeConv2d(channels, channels)
+        self.norm3 = group_norm(channels)
+        self.relu = nn.ReLU()
+
+    def forward(self, t: Float[Tensor, ""], z: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        dz = self.relu(self.norm1(z))
+        dz = self.conv1(t, dz)
+        dz = self.relu(self.norm2(dz))
+        dz = self.conv2(t, dz)
+        return self.norm3(dz)

@@ -1,0 +1,106 @@
+"""Figures from records and images: data in, a matplotlib Figure out, nothing else touched."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from jaxtyping import Float, Int64, UInt8
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from odelib.records import Run
+
+# Okabe and Ito's colours, which colour-blind readers tell apart; markers and dashes help where there is no colour.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+STYLE = {
+    "axes.prop_cycle": plt.cycler(color=COLORS, marker=MARKERS),
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "figure.constrained_layout.use": True,
+    "figure.dpi": 120,
+    "font.size": 10,
+    "grid.alpha": 0.3,
+    "lines.markersize": 4,
+    "legend.frameon": False,
+}
+
+LABELS = {
+    "train_loss": "training loss (nats)",
+    "train_accuracy": "training accuracy (%)",
+    "validation_accuracy": "validation accuracy (%)",
+    "test_accuracy": "test accuracy (%)",
+    "nfe_forward": "NFE forward, per step",
+    "nfe_backward": "NFE backward, per step",
+    "seconds": "seconds per epoch",
+    "lr": "learning rate",
+}
+
+
+def panels(n: int, width: float = 7.2, height: float = 2.8) -> tuple[Figure, list[Axes]]:
+    """A figure of `n` panels side by side in the book's style; sizes in inches."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(1, n, figsize=(width, height), squeeze=False)
+    return figure, list(axes[0])
+
+
+def metrics_by_epoch(runs: dict[str, Sequence[Run]], names: Sequence[str]) -> Figure:
+    """One panel for each metric in `names`, one line for each case: the mean over its runs, a band from least to most.
+
+    Names are those of EpochMetrics (`LABELS`); accuracies are drawn in percent. A case's runs are cut to the epochs
+    that all of them have.
+    """
+    figure, axes = panels(len(names))
+    for ax, name in zip(axes, names):
+        scale = 100 if name.endswith("accuracy") else 1
+        for case, repeats in runs.items():
+            epochs = min(len(run.metrics) for run in repeats)
+            values = scale * np.array([[getattr(m, name) for m in run.metrics[:epochs]] for run in repeats])
+            x = np.arange(1, epochs + 1)
+            (line,) = ax.plot(x, values.mean(axis=0), label=case)
+            ax.fill_between(x, values.min(axis=0), values.max(axis=0), color=line.get_color(), alpha=0.2)
+        ax.set_xlabel("epoch")
+        ax.set_ylabel(LABELS[name])
+        ax.xaxis.get_major_locator().set_params(integer=True)
+    axes[0].legend()
+    return figure
+
+
+def image_grid(images: UInt8[Tensor, "n c h w"], titles: Sequence[str], columns: int = 10) -> Figure:
+    """Images in rows of `columns`, each under its title."""
+    rows = -(-len(images) // columns)
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(rows, columns, figsize=(0.75 * columns, 0.95 * rows), squeeze=False)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for ax, image, title in zip(axes.flat, images, titles):
+        pixels = image.permute(1, 2, 0).cpu().numpy()
+        ax.imshow(pixels, cmap="gray_r" if pixels.shape[-1] == 1 else None)
+        ax.set_title(title, fontsize=8)
+    return figure
+
+
+def flow(states: Float[Tensor, "t n c h w"], labels: Int64[Tensor, "n"], times: Sequence[float]) -> Figure:
+    """States at several times in one fixed plane, one panel a time, every point drawn as the number of its class.
+
+    A state is first averaged over the image, as the head does. The plane is the one in which the class means at the
+    last time lie farthest apart: their first two principal axes.
+    """
+    pooled = states.mean(dim=(3, 4))
+    means = torch.stack([pooled[-1, labels == label].mean(dim=0) for label in labels.unique()])
+    axes_of_means = torch.linalg.svd(means - means.mean(dim=0), full_matrices=False).Vh[:2]
+    points = ((pooled - means.mean(dim=0)) @ axes_of_means.T).cpu().numpy()
+    rows = -(-len(times) // 3)
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(rows, 3, figsize=(7.2, 2.5 * rows), sharex=True, sharey=True, squeeze=False)
+    colors = plt.get_cmap("tab10")
+    for ax, at, time in zip(axes.flat, points, times):
+        for label in labels.unique().tolist():
+            mine = (labels == label).cpu().numpy()
+            ax.scatter(*at[mine].T, marker=f"${label}$", color=colors(label % 10), s=22, linewidths=0.2)
+        ax.set_title(f"t = {time:g}", fontsize=10)
+        ax.set(xticks=[], yticks=[])
+    return figure

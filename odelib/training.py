@@ -1,0 +1,173 @@
+"""Training: one loop, which yields one EpochMetrics per pass through the training images."""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from tqdm import tqdm
+
+from odelib.config import Config
+from odelib.data import Dataset, Images, batches
+from odelib.odeblock import count_evaluations
+
+
+@dataclass(frozen=True)
+class EpochMetrics:
+    """What one pass through the training images did."""
+
+    epoch: int  # counted from 1
+    train_loss: float  # mean over the steps of this pass, in nats, as training saw it
+    train_accuracy: float  # share of all training images, after the pass, in eval mode, not augmented
+    validation_accuracy: float | None  # likewise of the held-out images; None where none are held out
+    test_accuracy: float | None  # likewise of the test images; None where images are held out for choosing
+    nfe_forward: float  # evaluations of f per training step, forward pass, mean over the steps
+    nfe_backward: float  # likewise during backpropagation; 0 for gradient `direct`, which evaluates no f anew
+    seconds: float  # wall-clock time of the training steps alone, without evaluation
+    lr: float  # learning rate of the last step
+
+    def __str__(self) -> str:
+        """One line; NFE is forward + backward."""
+        held_out, accuracy = ("test", self.test_accuracy)
+        if accuracy is None:
+            held_out, accuracy = ("validation", self.validation_accuracy)
+        return (
+            f"epoch {self.epoch:3d}  loss {self.train_loss:.4f}  train {self.train_accuracy:7.2%}  "
+            f"{held_out} {accuracy:7.2%}  NFE {self.nfe_forward:4.1f} + {self.nfe_backward:4.1f}  {self.seconds:6.1f} s"
+        )
+
+
+def default_device() -> torch.device:
+    """A CUDA device if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def make_optimizer(model: nn.Module, config: Config) -> torch.optim.Optimizer:
+    """The optimiser that `config` names, over all parameters of `model`."""
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(
+            model.parameters(), config.lr, momentum=config.momentum, weight_decay=config.weight_decay
+        )
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
+    return kind(model.parameters(), config.lr, weight_decay=config.weight_decay)
+
+
+def make_schedule(
+    optimizer: torch.optim.Optimizer, config: Config, steps_per_epoch: int, step: int = 0
+) -> torch.optim.lr_scheduler.LRScheduler:
+    """The learning rate as a function of the step, starting at `step`: constant, step, cosine or one-cycle."""
+    total = config.epochs * steps_per_epoch
+    rise = max(1, round(0.3 * total))  # one-cycle: the share that torch.optim.lr_scheduler.OneCycleLR takes too
+
+    def factor(step: int) -> float:
+        if config.schedule == "step":
+            return 0.1 ** sum(step >= milestone * steps_per_epoch for milestone in config.milestones)
+        if config.schedule == "cosine":
+            return _half_cosine(step / total)
+        if config.schedule == "one-cycle" and step < rise:
+            return 1 - 0.96 * _half_cosine(step / rise)
+        if config.schedule == "one-cycle":
+            return _half_cosine((step - rise) / max(1, total - rise))
+        return 1.0
+
+    for group in optimizer.param_groups:
+        group["initial_lr"] = config.lr
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor, last_epoch=step - 1)
+
+
+def _half_cosine(progress: float) -> float:
+    """From 1 at progress 0 down to 0 at progress 1."""
+    return 0.5 * (1 + math.cos(math.pi * progress))
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, data: Images, batch_size: int = 1000) -> tuple[float, float]:
+    """Mean cross-entropy in nats and accuracy over every image, once, in eval mode. The mode is put back after."""
+    was_training = model.training
+    model.eval()
+    loss = correct = 0.0
+    try:
+        for x, y in batches(data, batch_size):
+            logits = model(x)
+            loss += F.cross_entropy(logits, y, reduction="sum").item()
+            correct += (logits.argmax(dim=1) == y).sum().item()
+    finally:
+        model.train(was_training)
+    return loss / len(data), correct / len(data)
+
+
+def fit(
+    model: nn.Module,
+    data: Dataset,
+    config: Config,
+    optimizer: torch.optim.Optimizer | None = None,
+    epochs_done: int = 0,
+) -> Iterator[EpochMetrics]:
+    """Train `model` on `data.train`; after each of `config.epochs` passes yield its EpochMetrics.
+
+    Model and data must be on the same device. What is random in a pass depends on `config.seed` and the number of the
+    pass alone, so that a run continued with `optimizer` and `epochs_done` from a checkpoint ends where an
+    uninterrupted one does. Raises FloatingPointError when the loss or the ODE solution is no longer finite.
+    """
+    if config.validation and data.validation is None:
+        data = data.hold_out(config.validation)
+    optimizer = optimizer or make_optimizer(model, config)
+    steps = max(1, len(data.train) // config.batch_size)
+    schedule = make_schedule(optimizer, config, steps, step=epochs_done * steps)
+    for epoch in range(epochs_done + 1, config.epochs + 1):
+        done = _train_epoch(model, data.train, config, optimizer, schedule, epoch)
+        validation = None if data.validation is None else evaluate(model, data.validation)[1]
+        yield EpochMetrics(
+            epoch=epoch,
+            train_accuracy=evaluate(model, data.train)[1],
+            validation_accuracy=validation,
+            test_accuracy=evaluate(model, data.test)[1] if validation is None else None,
+            **done,
+        )
+
+
+def _train_epoch(model, images: Images, config: Config, optimizer, schedule, epoch: int) -> dict[str, float]:
+    model.train()
+    seed = config.seed * 100_003 + epoch
+    generator = torch.Generator().manual_seed(seed)
+    n, loss_sum, forward_sum, backward_sum, lr = 0, 0.0, 0, 0, 0.0
+    steps = max(1, len(images) // config.batch_size)
+    start = time.perf_counter()
+    with torch.random.fork_rng():  # dropout draws from the global generator
+        torch.manual_seed(seed)
+        passing = batches(images, config.batch_size, config.augment, generator)
+        # tqdm shows itself on a terminal only (disable=None)
+        for x, y in tqdm(passing, f"epoch {epoch}", steps, leave=False, disable=None):
+            optimizer.zero_grad()
+            try:
+                with count_evaluations(model) as forward:
+                    loss = F.cross_entropy(model(x), y, label_smoothing=config.label_smoothing)
+                with count_evaluations(model) as backward:
+                    loss.backward()
+            except AssertionError as error:  # how torchdiffeq says that its step size has vanished
+                raise FloatingPointError(f"{_where(epoch, n)} the ODE solver failed ({error}); {_REMEDY}") from error
+            optimizer.step()
+            value = loss.item()  # waits for the device, which keeps the clock honest
+            if not torch.isfinite(loss):
+                raise FloatingPointError(f"{_where(epoch, n)} the loss is {value}; {_REMEDY}")
+            lr = optimizer.param_groups[0]["lr"]
+            schedule.step()
+            n, loss_sum = n + 1, loss_sum + value
+            forward_sum, backward_sum = forward_sum + forward.n, backward_sum + backward.n
+    return {
+        "train_loss": loss_sum / n,
+        "nfe_forward": forward_sum / n,
+        "nfe_backward": backward_sum / n,
+        "seconds": time.perf_counter() - start,
+        "lr": lr,
+    }
+
+
+_REMEDY = "lower the learning rate, or add weight decay"
+
+
+def _where(epoch: int, step: int) -> str:
+    return f"in epoch {epoch}, step {step + 1},"

@@ -1,0 +1,59 @@
+"""What all tests share: no network, no data of the user, a few real digits, configs that train in a blink."""
+
+import socket
+from dataclasses import replace
+
+import matplotlib
+import numpy as np
+import pytest
+import torch
+
+from odelib import Config, Dataset, load
+
+matplotlib.use("Agg")
+
+
+@pytest.fixture(autouse=True)
+def isolated(monkeypatch, tmp_path):
+    """No test reaches the network or the user's data, and each begins with the same random numbers."""
+
+    def refuse(*_):
+        raise OSError("tests must not use the network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setenv("ODELIB_DATA", str(tmp_path / "data-root"))
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def sample() -> Dataset:
+    return load("mnist-sample")
+
+
+@pytest.fixture(scope="session")
+def tiny(sample) -> Dataset:
+    """48 + 30 real digits, classes in turns."""
+    return replace(sample, train=sample.train.pick(slice(0, 48)), test=sample.test.pick(slice(0, 30)))
+
+
+@pytest.fixture(scope="session")
+def quick() -> Config:
+    """A small Neural ODE: on `tiny`, three steps an epoch, well under a second."""
+    return Config(
+        dataset="mnist", stem="one-shot", width=8, method="rk4", epochs=2, batch_size=16, lr=0.05, schedule="cosine"
+    )
+
+
+@pytest.fixture
+def mnist_root(tiny, tmp_path, monkeypatch):
+    """A data root whose `mnist` is `tiny`, so that commands and studies on full MNIST run in a blink."""
+    root = tmp_path / "tiny-mnist"
+    root.mkdir()
+    arrays = {}
+    for split in ("train", "test"):
+        part = getattr(tiny, split)
+        arrays[f"{split}_images"] = part.images.permute(0, 2, 3, 1).numpy()
+        arrays[f"{split}_labels"] = part.labels.numpy().astype(np.uint8)
+    np.savez(root / "mnist.npz", **arrays)
+    monkeypatch.setenv("ODELIB_DATA", str(root))
+    return root

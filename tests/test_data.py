@@ -1,0 +1,501 @@
+"""Data: what the samples hold, how batches are made, what is said about data that cannot be had."""
+
+import http.client
+import io
+import urllib.error
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision import datasets
+
+import odelib.data
+from odelib import DataError, Images, load
+from odelib.data import NAMES, batches, data_root, random_crop, random_flip
+
+# Samples
+
+
+@pytest.mark.parametrize("name, shape, train, test", [("mnist-sample", (1, 28, 28), 2000, 1000), ("cifar10-sample", (3, 32, 32), 600, 300)])
+def test_samples_hold_equally_many_images_of_every_class(name, shape, train, test):
+    data = load(name)
+    assert data.name == name and len(data.classes) == 10 and data.channels == shape[0] and data.validation is None
+    for part, n in ((data.train, train), (data.test, test)):
+        assert len(part) == n
+        assert part.images.shape == (n, *shape) and part.images.dtype == torch.uint8
+        assert part.labels.dtype == torch.int64
+        assert part.labels.bincount().tolist() == [n // 10] * 10
+        assert part.images.max() == 255 and part.images.min() == 0
+
+
+@pytest.mark.parametrize("name", ["mnist-sample", "cifar10-sample"])
+def test_no_test_image_of_a_sample_is_a_training_image(name):
+    data = load(name)
+    train, test = ({image.numpy().tobytes() for image in part.images} for part in (data.train, data.test))
+    assert not train & test
+
+
+def test_samples_need_no_data_root(monkeypatch, tmp_path):
+    monkeypatch.setenv("ODELIB_DATA", str(tmp_path / "nowhere"))
+    load("mnist-sample")
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_data_root_is_the_argument_else_the_variable_else_the_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("ODELIB_DATA", str(tmp_path))
+    assert data_root("here") == Path("here")
+    assert data_root() == tmp_path
+    monkeypatch.delenv("ODELIB_DATA")
+    assert data_root() == Path.home() / ".cache" / "odelib"
+    assert data_root("~/digits") == Path.home() / "digits"
+
+
+# Held-out images
+
+
+def numbered(n, classes=3):
+    """`n` one-pixel images, all different, with labels in turns."""
+    return Images(torch.arange(n, dtype=torch.uint8)[:, None, None, None], torch.arange(n) % classes)
+
+
+def test_held_out_images_are_no_longer_trained_on_and_none_is_lost(tiny):
+    data = replace(tiny, train=numbered(50)).hold_out(0.3)
+    train, validation = (part.images.flatten().tolist() for part in (data.train, data.validation))
+    assert len(validation) == 15 and len(train) == 35
+    assert sorted(train + validation) == list(range(50))
+    assert all(part.labels.equal(part.images.flatten().long() % 3) for part in (data.train, data.validation))
+    assert data.test is tiny.test
+
+
+def test_the_same_images_are_held_out_every_time(tiny):
+    torch.manual_seed(1)
+    first = tiny.hold_out(0.3)
+    torch.manual_seed(2)
+    again = tiny.hold_out(0.3)
+    assert torch.equal(first.validation.images, again.validation.images)
+
+
+# Batches
+
+
+def test_without_a_generator_every_image_comes_once_in_order():
+    data = numbered(10)
+    found = list(batches(data, 4, augment="crop"))
+    assert [len(x) for x, _ in found] == [4, 4, 2]
+    x, y = (torch.cat(parts) for parts in zip(*found))
+    assert torch.equal(x, data.images.float() / 255) and torch.equal(y, data.labels)
+
+
+def test_with_a_generator_images_are_shuffled_and_the_last_partial_batch_is_left_out():
+    data = numbered(10)
+    found = list(batches(data, 4, generator=torch.Generator().manual_seed(0)))
+    assert [len(x) for x, _ in found] == [4, 4]
+    numbers = (torch.cat([x for x, _ in found]) * 255).round().long().flatten()
+    assert len(set(numbers.tolist())) == 8 and numbers.tolist() != sorted(numbers.tolist())
+    assert torch.equal(torch.cat([y for _, y in found]), numbers % 3)  # every image has kept its label
+
+
+def test_order_is_that_of_the_generator_and_changes_from_pass_to_pass():
+    def order(generator):
+        return torch.cat([y for _, y in batches(numbered(40, classes=40), 8, generator=generator)]).tolist()
+
+    generator = torch.Generator().manual_seed(0)
+    first, second = order(generator), order(generator)
+    assert first != second
+    assert first == order(torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("generator", [None, 0])
+def test_fewer_images_than_a_batch_make_one_batch_of_all(generator):
+    generator = None if generator is None else torch.Generator().manual_seed(generator)
+    ((x, y),) = batches(numbered(3), 128, generator=generator)
+    assert sorted(y.tolist()) == [0, 1, 2] and x.shape == (3, 1, 1, 1)
+
+
+@pytest.mark.parametrize("augment", ["none", "crop", "crop-flip"])
+def test_augmented_batches_keep_shape_type_and_range(augment):
+    data = load("cifar10-sample").train.pick(slice(0, 40))
+    ((x, _),) = batches(data, 40, augment, torch.Generator().manual_seed(0))
+    assert x.shape == (40, 3, 32, 32) and x.dtype == torch.float32
+    assert 0 <= x.min() and x.max() <= 1
+
+
+def test_augmentation_does_what_its_name_says():
+    """One white pixel in the left half: `none` keeps it there, `crop` shifts it, `crop-flip` also mirrors it."""
+    images = torch.zeros(64, 1, 20, 20, dtype=torch.uint8)
+    images[:, :, 10, 5] = 255
+    data = Images(images, torch.zeros(64, dtype=torch.int64))
+
+    def columns(augment):
+        ((x, _),) = batches(data, 64, augment, torch.Generator().manual_seed(0))
+        assert x.sum(dim=(1, 2, 3)).eq(1).all()
+        return set(torch.nonzero(x)[:, 3].tolist())
+
+    assert columns("none") == {5}
+    assert columns("crop") == set(range(1, 10))
+    assert columns("crop-flip") == set(range(1, 10)) | set(range(10, 19))
+
+
+def test_random_crop_moves_every_image_by_its_own_shift_of_at_most_the_padding():
+    n, at = 300, 10
+    images = torch.zeros(n, 2, 21, 21)
+    images[:, 0, at, at] = 1
+    images[:, 1, at, at] = 2
+    moved = random_crop(images, torch.Generator().manual_seed(0), padding=3)
+    assert moved.shape == images.shape
+    where = torch.nonzero(moved[:, 0])
+    assert torch.equal(where, torch.nonzero(moved[:, 1]))  # channels move together
+    shifts = where[:, 1:] - at
+    assert len(shifts) == n
+    assert {tuple(shift) for shift in shifts.tolist()} == {(down, right) for down in range(-3, 4) for right in range(-3, 4)}
+
+
+def test_random_crop_by_nothing_is_the_identity_and_zeros_come_in_from_outside():
+    images = torch.rand(5, 1, 6, 6) + 1
+    assert torch.equal(random_crop(images, torch.Generator().manual_seed(0), padding=0), images)
+    generator = torch.Generator().manual_seed(0)
+    down, right = torch.randint(0, 5, (2, 5, 1), generator=torch.Generator().manual_seed(0))
+    for image, moved, i, j in zip(images, random_crop(images, generator, padding=2), down, right):
+        padded = torch.zeros(1, 10, 10)
+        padded[:, 2:8, 2:8] = image
+        assert torch.equal(moved, padded[:, i : i + 6, j : j + 6])
+
+
+def test_random_flip_mirrors_about_half_of_the_images_and_leaves_the_others():
+    images = torch.rand(400, 3, 4, 5)
+    flipped = random_flip(images, torch.Generator().manual_seed(0))
+    same = (flipped == images).flatten(1).all(1)
+    mirrored = (flipped == images.flip(-1)).flatten(1).all(1)
+    assert (same ^ mirrored).all()
+    assert 150 < mirrored.sum() < 250
+
+
+# Files of full data sets
+
+
+def arrays(n=6, shape=(28, 28, 1), **other):
+    made = {
+        "train_images": np.arange(n * np.prod(shape), dtype=np.int64).reshape(n, *shape).astype(np.uint8),
+        "train_labels": (np.arange(n) % 10).astype(np.uint8),
+        "test_images": np.full((2, *shape), 7, np.uint8),
+        "test_labels": np.array([1, 9], np.uint8),
+    }
+    return {name: value for name, value in {**made, **other}.items() if value is not None}
+
+
+def test_a_stored_set_is_read_without_download(tmp_path):
+    np.savez(tmp_path / "mnist.npz", **arrays())
+    data = load("mnist", tmp_path)
+    assert data.train.images.shape == (6, 1, 28, 28)
+    assert data.train.labels.tolist() == [0, 1, 2, 3, 4, 5] and data.test.labels.tolist() == [1, 9]
+
+
+def test_channels_are_read_from_the_last_axis(tmp_path):
+    image = np.zeros((6, 4, 5, 3), np.uint8)
+    image[..., 0], image[..., 1], image[..., 2] = 10, 20, 30
+    np.savez(tmp_path / "cifar10.npz", **arrays(shape=(4, 5, 3), train_images=image))
+    data = load("cifar10", tmp_path)
+    assert data.train.images.shape == (6, 3, 4, 5)
+    assert data.train.images[2, :, 3, 4].tolist() == [10, 20, 30]
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (dict(test_labels=None), "lacks test_labels; delete it"),
+        (dict(train_images=None, test_images=None), "lacks train_images, test_images; delete it"),
+        (dict(train_images=np.zeros((6, 28, 28, 1), np.float32)), r"train_images must be .* got \(6, 28, 28, 1\) float32"),
+        (dict(train_images=np.zeros((6, 28, 28), np.uint8)), r"train_images must be .* got \(6, 28, 28\) uint8"),
+        (dict(test_images=np.zeros((3, 28, 28, 1), np.uint8)), r"test_images must be .* with one label each"),
+        (dict(train_labels=np.zeros((6, 1), np.uint8)), r"train_images must be .* and labels \(6, 1\)"),
+        (dict(test_labels=np.zeros(0, np.uint8), test_images=np.zeros((0, 28, 28, 1), np.uint8)), "test_images must be"),
+        (dict(train_labels=np.array([0, 1, 2, 3, 4, 10], np.uint8)), "train_labels go up to 10, but mnist has 10 classes"),
+        (dict(train_labels=np.array([0, 1, 2, 3, 4, -1], np.int64)), "train_labels"),
+        (dict(train_labels=np.array([0, 1, 2, 3, 4, 0.5])), "train_labels"),
+        (dict(train_labels=np.array([None] * 6, dtype=object)), "cannot be read"),
+        (dict(test_images=np.zeros((2, 28, 28, 3), np.uint8)), "test_images"),
+    ],
+)
+def test_a_wrong_array_is_named_with_what_to_do(tmp_path, change, message):
+    np.savez(tmp_path / "mnist.npz", **arrays(**change))
+    with pytest.raises(DataError, match=message) as caught:
+        load("mnist", tmp_path)
+    assert str(tmp_path / "mnist.npz") in str(caught.value)
+    assert "delete it to have it downloaded again" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def whole():
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays())
+    return file.getvalue()
+
+
+def scrambled():
+    """Valid as a zip, but the compressed bytes of its first member are not what they were."""
+    data = bytearray(whole())
+    start = data.index(b"train_images.npy") + 40
+    data[start : start + 40] = bytes(40)
+    return bytes(data)
+
+
+def npy():
+    file = io.BytesIO()
+    np.save(file, np.zeros(3))
+    return file.getvalue()
+
+
+def zip_of_text():
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("notes.txt", "nothing here")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (whole()[:-200], "cannot be read"),
+        (whole()[: len(whole()) // 2], "cannot be read"),
+        (scrambled(), "cannot be read"),
+        (b"", "cannot be read"),
+        (b"<html>404 not found</html>", "cannot be read"),
+        (npy(), "cannot be read"),
+        (zip_of_text(), "lacks train_images"),
+    ],
+    ids=["truncated", "half", "scrambled", "empty", "html", "npy", "other-zip"],
+)
+def test_a_damaged_file_is_named_with_what_to_do(tmp_path, content, message):
+    (tmp_path / "mnist.npz").write_bytes(content)
+    with pytest.raises(DataError, match=message) as caught:
+        load("mnist", tmp_path)
+    assert str(tmp_path / "mnist.npz") in str(caught.value)
+    assert "delete it to have it downloaded again" in str(caught.value)
+
+
+def test_an_unknown_name_is_answered_with_all_names():
+    with pytest.raises(DataError, match="no data set 'mnits'") as caught:
+        load("mnits")
+    assert all(name in str(caught.value) for name in NAMES)
+
+
+# Download
+
+
+class Fake:
+    """A torchvision data set of three images: `data` and labels as the real class keeps them."""
+
+    def __init__(self, data, **labels):
+        self.data = data
+        self.__dict__.update(labels)
+
+
+def fake_mnist(root, train, download):
+    n = 3 if train else 2
+    data = torch.arange(n * 784).remainder(251).to(torch.uint8).view(n, 28, 28)
+    return Fake(data, targets=torch.arange(n))
+
+
+def fake_cifar(root, train, download):
+    n = 3 if train else 2
+    data = np.arange(n * 3072).reshape(n, 32, 32, 3) % 251
+    return Fake(data.astype(np.uint8), targets=list(range(n)))
+
+
+def fake_svhn(root, split, download):
+    n = {"train": 3, "test": 2}[split]
+    data = np.arange(n * 3072).reshape(n, 3, 32, 32) % 251
+    return Fake(data.astype(np.uint8), labels=np.arange(n))
+
+
+@pytest.mark.parametrize(
+    "name, cls, fake", [("cifar10", "CIFAR10", fake_cifar), ("svhn", "SVHN", fake_svhn)]
+)
+def test_colour_images_of_a_download_are_stored_channels_last_and_read_back(monkeypatch, tmp_path, name, cls, fake):
+    use(monkeypatch, name, cls, fake)
+    data = load(name, tmp_path)
+    assert len(data.train) == 3 and len(data.test) == 2
+    assert data.train.labels.tolist() == [0, 1, 2]
+    with np.load(tmp_path / f"{name}.npz") as stored:
+        assert stored["train_images"].shape == (3, 32, 32, 3) and stored["train_labels"].dtype == np.uint8
+    given = torch.as_tensor(fake(None, "train" if name == "svhn" else True, True).data)
+    channels_first = given if name == "svhn" else given.permute(0, 3, 1, 2)
+    assert torch.equal(data.train.images, channels_first)
+
+
+@pytest.mark.parametrize("name, cls", [("mnist", "MNIST"), ("fashion-mnist", "FashionMNIST")])
+def test_grey_images_of_a_download_get_a_channel_and_are_read_back(monkeypatch, tmp_path, name, cls):
+    use(monkeypatch, name, cls, fake_mnist)
+    data = load(name, tmp_path)
+    assert torch.equal(data.train.images, fake_mnist(None, True, True).data[:, None])
+    assert data.test.labels.tolist() == [0, 1] and data.channels == 1
+
+
+def use(monkeypatch, name, cls, fake):
+    """Put a class that makes `fake` in the place of torchvision's; odelib holds some of them already."""
+    made = type(cls, (), {"__new__": lambda cls, *args, **options: fake(*args, **options)})
+    monkeypatch.setattr(datasets, cls, made)
+    if cls != "SVHN":
+        classes, _ = odelib.data.SETS[name]
+        monkeypatch.setitem(odelib.data.SETS, name, (classes, odelib.data._by_train_flag(made)))
+
+
+def test_a_set_is_downloaded_once(monkeypatch, tmp_path):
+    use(monkeypatch, "mnist", "MNIST", fake_mnist)
+    first = load("mnist", tmp_path)
+
+    def refuse(root, train, download):
+        raise AssertionError("downloaded again")
+
+    use(monkeypatch, "mnist", "MNIST", refuse)
+    assert torch.equal(load("mnist", tmp_path).train.images, first.train.images)
+
+
+def test_nothing_but_the_npz_stays_in_the_data_root(monkeypatch, tmp_path):
+    def littering(root, train, download):
+        (Path(root) / "raw").mkdir(exist_ok=True)
+        (Path(root) / "raw" / "archive.gz").write_bytes(b"x")
+        return fake_mnist(root, train, download)
+
+    use(monkeypatch, "mnist", "MNIST", littering)
+    load("mnist", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mnist.npz"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        urllib.error.URLError("Name or service not known"),
+        RuntimeError("Error downloading train-images-idx3-ubyte.gz:\nTried https://..., got:\n404"),
+        TimeoutError(),
+        http.client.IncompleteRead(b"half"),
+        ConnectionResetError(104, "Connection reset by peer"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize("fails_at", ["train", "test"])
+def test_a_failed_download_is_one_line_and_leaves_nothing_behind(monkeypatch, tmp_path, error, fails_at):
+    def failing(root, train, download):
+        (Path(root) / "part.gz").write_bytes(b"half")
+        if train == (fails_at == "train"):
+            raise error
+        return fake_mnist(root, train, download)
+
+    use(monkeypatch, "mnist", "MNIST", failing)
+    with pytest.raises(DataError, match="mnist could not be downloaded to .*mnist.npz") as caught:
+        load("mnist", tmp_path)
+    assert "\n" not in str(caught.value)
+    assert "connect to the network, or put mnist.npz there, or take mnist-sample" in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_real_torchvision_without_a_network_ends_in_the_same_line(tmp_path, monkeypatch):
+    """Every address is refused as on a machine without a network; what torchvision makes of that is its own."""
+
+    def unreachable(*_, **__):
+        raise urllib.error.URLError("[Errno -2] Name or service not known")
+
+    monkeypatch.setattr("urllib.request.urlopen", unreachable)
+    for name in ("mnist", "fashion-mnist", "cifar10", "svhn"):
+        with pytest.raises(DataError, match=f"{name} could not be downloaded"):
+            load(name, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_data_root_that_cannot_be_made_is_a_data_error(tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(DataError, match="mnist could not be downloaded"):
+        load("mnist", tmp_path / "file" / "root")
+
+
+# Folders of images
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """train/ and val/ of two classes: red images are cats, grey ones (mode L) are dogs; sizes differ."""
+    root = tmp_path / "pets"
+    for split, n in (("train", 3), ("val", 2)):
+        for name, mode, colour in (("cat", "RGB", (255, 0, 0)), ("dog", "L", 100)):
+            place = root / split / name
+            place.mkdir(parents=True)
+            for k in range(n):
+                Image.new(mode, (20 + 7 * k, 30), colour).save(place / f"{k}.png")
+    return root
+
+
+@pytest.mark.parametrize("size", [8, 64])
+def test_a_folder_is_a_data_set_of_square_colour_images(folder, size):
+    data = load(str(folder), image_size=size)
+    assert data.name == "pets" and data.classes == ("cat", "dog")
+    assert data.train.images.shape == (6, 3, size, size) and data.test.images.shape == (4, 3, size, size)
+    assert data.train.labels.tolist() == [0, 0, 0, 1, 1, 1] and data.test.labels.tolist() == [0, 0, 1, 1]
+    assert data.train.images[0, :, 0, 0].tolist() == [255, 0, 0]
+    assert data.train.images[5, :, 0, 0].tolist() == [100, 100, 100]  # grey is equal red, green and blue
+
+
+def test_the_centre_of_an_oblong_image_is_taken(folder):
+    """Of 3 columns black, white, black, only the white one is left of a wide image."""
+    wide = np.zeros((10, 30, 3), np.uint8)
+    wide[:, 10:20] = 255
+    Image.fromarray(wide).save(folder / "train" / "cat" / "0.png")
+    assert load(str(folder), image_size=10).train.images[0].min() == 255
+
+
+@pytest.mark.parametrize("missing", ["train", "val"])
+def test_a_missing_split_is_named(folder, missing):
+    (folder / missing).rename(folder / "elsewhere")
+    with pytest.raises(DataError, match=f"has no folder {missing}/; images belong in .*{missing}/<class>/"):
+        load(str(folder))
+
+
+def test_an_empty_class_is_named(folder):
+    (folder / "val" / "bird").mkdir()
+    with pytest.raises(DataError, match="val: .*bird"):
+        load(str(folder))
+
+
+def test_a_split_without_classes_is_a_data_error(folder):
+    (folder / "val").rename(folder / "old")
+    (folder / "val").mkdir()
+    with pytest.raises(DataError, match="val"):
+        load(str(folder))
+
+
+def test_different_classes_in_train_and_val_are_named(folder):
+    (folder / "val" / "dog").rename(folder / "val" / "wolf")
+    with pytest.raises(DataError, match="train/ and val/ must have the same classes, only one has dog, wolf"):
+        load(str(folder))
+
+
+def truncated(path):
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:2000])
+
+
+def broken_chunk(path):
+    """A PNG whose second chunk claims an absurd name."""
+    data = path.read_bytes()
+    at = data.index(b"IDAT")
+    path.write_bytes(data[:at] + b"\0\0\0\0" + data[at + 4 :])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(b"this is no image"),
+        lambda path: path.write_bytes(b""),
+        truncated,
+        broken_chunk,
+    ],
+    ids=["text", "empty", "truncated", "broken-chunk"],
+)
+def test_a_damaged_image_is_named(folder, damage):
+    damage(folder / "train" / "dog" / "1.png")
+    with pytest.raises(DataError, match="1.png") as caught:
+        load(str(folder))
+    assert "\n" not in str(caught.value)

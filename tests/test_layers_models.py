@@ -1,0 +1,239 @@
+"""Layers and networks: the published formula, its parameter counts and the shapes of its states."""
+
+from dataclasses import replace
+
+import jaxtyping
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torchdiffeq import odeint
+
+from odelib import Config, ImageClassifier, build, count_parameters
+from odelib.layers import STEMS, ResBlock, head
+
+MNIST = dict(channels=1, classes=10)
+CIFAR = dict(channels=3, classes=10)
+
+
+def perturbed(module):
+    """Norms begin as the identity map; random weights everywhere make every parameter matter."""
+    for parameter in module.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    return module
+
+
+class Published:
+    """odenet_mnist.py's networks in functions of torch and torchdiffeq alone, fed with the weights of one of ours."""
+
+    def __init__(self, model: ImageClassifier, config: Config):
+        self.config = config
+        self.w = model.state_dict()
+
+    def __call__(self, x):
+        if self.config.normalize:
+            x = (x - self.w["normalize.mean"]) / self.w["normalize.std"]
+        z = self.stem(x)
+        if self.config.network == "odenet":
+            tolerance = dict(rtol=self.config.rtol, atol=self.config.atol)
+            z = odeint(self.f, z, torch.tensor([0.0, 1.0]), method="dopri5", **tolerance)[1]
+        elif self.config.network == "resnet":
+            for k in range(self.config.blocks):
+                z = self.resblock(z, f"block.{k}")
+        z = F.relu(self.norm(z, "head.0")).mean(dim=(2, 3))
+        last = max(int(name.split(".")[1]) for name in self.w if name.startswith("head"))
+        return F.linear(z, self.w[f"head.{last}.weight"], self.w[f"head.{last}.bias"])
+
+    def norm(self, x, name):
+        return F.group_norm(x, min(32, x.shape[1]), self.w[f"{name}.weight"], self.w[f"{name}.bias"])
+
+    def conv(self, x, name, **how):
+        return F.conv2d(x, self.w[f"{name}.weight"], self.w.get(f"{name}.bias"), **how)
+
+    def stem(self, x):
+        if self.config.stem == "one-shot":
+            return self.conv(x, "stem", stride=2, padding=1)
+        z = self.conv(x, "stem.0")
+        if self.config.stem == "res":
+            return self.resblock(self.resblock(z, "stem.1", stride=2), "stem.2", stride=2)
+        z = self.conv(F.relu(self.norm(z, "stem.1")), "stem.3", stride=2, padding=1)
+        return self.conv(F.relu(self.norm(z, "stem.4")), "stem.6", stride=2, padding=1)
+
+    def resblock(self, z, name, stride=1):
+        out = F.relu(self.norm(z, f"{name}.norm1"))
+        shortcut = z if stride == 1 else self.conv(out, f"{name}.shortcut", stride=stride)
+        out = self.conv(out, f"{name}.conv1", stride=stride, padding=1)
+        return self.conv(F.relu(self.norm(out, f"{name}.norm2")), f"{name}.conv2", padding=1) + shortcut
+
+    def f(self, t, z):
+        def timed(x, name):
+            return self.conv(torch.cat([torch.full_like(x[:, :1], t.item()), x], dim=1), f"{name}.conv", padding=1)
+
+        out = timed(F.relu(self.norm(z, "block.f.norm1")), "block.f.conv1")
+        out = timed(F.relu(self.norm(out, "block.f.norm2")), "block.f.conv2")
+        return self.norm(out, "block.f.norm3")
+
+
+# Parity with the published networks
+
+
+@pytest.mark.parametrize("stem", STEMS)
+@pytest.mark.parametrize("options", [dict(network="odenet"), dict(network="resnet", blocks=3), dict(network="none")])
+@pytest.mark.parametrize("width", [8, 64])
+def test_logits_are_those_of_the_published_formula(stem, options, width):
+    config = Config(stem=stem, width=width, **options)
+    model = perturbed(ImageClassifier(config, **MNIST)).eval()
+    x = torch.rand(3, 1, 28, 28)
+    with torch.no_grad():
+        logits = model(x)
+        assert logits.std() > 1e-2
+        torch.testing.assert_close(logits, Published(model, config)(x), rtol=0, atol=1e-5)
+
+
+def test_logits_of_normalised_colour_images_are_those_of_the_formula(sample):
+    config = Config(normalize=True, width=8, dropout=0.5)
+    model = perturbed(ImageClassifier(config, **CIFAR)).eval()
+    model.normalize.mean.copy_(torch.tensor([0.5, 0.4, 0.3])[:, None, None])
+    model.normalize.std.copy_(torch.tensor([0.2, 0.3, 0.4])[:, None, None])
+    x = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), Published(model, config)(x), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "stem, options, parameters",
+    [
+        ("conv", dict(), 208_266),
+        ("conv", dict(network="resnet"), 576_778),
+        ("conv", dict(network="resnet", blocks=1), 206_858),
+        ("conv", dict(network="none"), 132_874),
+        ("res", dict(), 232_970),
+        ("res", dict(network="resnet"), 601_482),
+        ("res", dict(network="resnet", blocks=1), 231_562),
+        ("res", dict(network="none"), 157_578),
+        ("one-shot", dict(), 77_258),
+    ],
+)
+def test_parameters_on_mnist_are_those_published(stem, options, parameters):
+    assert count_parameters(ImageClassifier(Config(stem=stem, **options), **MNIST)) == parameters
+
+
+@pytest.mark.parametrize("stem, parameters", [("conv", 209_418), ("res", 234_122)])
+def test_parameters_on_cifar_are_those_published(stem, parameters):
+    assert count_parameters(ImageClassifier(Config(stem=stem), **CIFAR)) == parameters
+
+
+@pytest.mark.parametrize(
+    "stem, sizes, side, state",
+    [
+        ("conv", MNIST, 28, (64, 6, 6)),
+        ("res", MNIST, 28, (64, 7, 7)),
+        ("one-shot", MNIST, 28, (64, 14, 14)),
+        ("conv", CIFAR, 32, (64, 7, 7)),
+        ("res", CIFAR, 32, (64, 8, 8)),
+        ("one-shot", CIFAR, 32, (64, 16, 16)),
+    ],
+)
+def test_the_stem_makes_states_of_the_published_shape(stem, sizes, side, state):
+    model = ImageClassifier(Config(stem=stem, network="none"), **sizes)
+    assert model.stem(torch.rand(2, sizes["channels"], side, side)).shape == (2, *state)
+
+
+# Layers
+
+
+def test_resblock_with_a_silent_branch_is_the_identity():
+    block = ResBlock(8)
+    nn.init.zeros_(block.conv2.weight)
+    z = torch.randn(2, 8, 5, 5)
+    assert torch.equal(block(z), z)
+
+
+def test_resblock_with_stride_halves_and_shortcuts_the_activated_input():
+    """As He et al. and the published code have it, the 1x1 convolution sees relu(norm(z)), not z."""
+    block = ResBlock(8, stride=2)
+    nn.init.zeros_(block.conv2.weight)
+    z = torch.randn(2, 8, 6, 6)
+    activated = F.relu(F.group_norm(z, 8))
+    torch.testing.assert_close(block(z), F.conv2d(activated, block.shortcut.weight, stride=2))
+    assert block(z).shape == (2, 8, 3, 3)
+
+
+def test_layers_leave_their_input_alone():
+    """The published ReLUs work in place. Here a state may be looked at again after it went through a layer."""
+    z = torch.randn(2, 8, 6, 6)
+    before = z.clone()
+    for layer in (ResBlock(8), ResBlock(8, stride=2), head(8, 10)):
+        layer(z)
+        assert torch.equal(z, before)
+
+
+def test_head_sees_the_mean_over_the_image_whatever_its_size():
+    layer = head(8, 3)
+    small = torch.randn(2, 8, 2, 2)
+    large = small.repeat_interleave(3, dim=2).repeat_interleave(3, dim=3)
+    torch.testing.assert_close(layer(small), layer(large))
+
+
+def test_head_drops_features_in_training_only():
+    z = torch.randn(2, 64, 3, 3)
+    layer = head(64, 3, dropout=0.5)
+    assert not torch.equal(layer(z), layer(z))
+    layer.eval()
+    assert torch.equal(layer(z), layer(z))
+    without = head(64, 3)
+    assert torch.equal(without(z), without(z))
+
+
+# Networks
+
+
+@pytest.mark.parametrize("network", ["odenet", "resnet", "none"])
+def test_the_seed_alone_draws_the_first_weights(tiny, network):
+    config = Config(width=8, network=network, blocks=2)
+    first, again, other = (build(replace(config, seed=seed), tiny).state_dict() for seed in (3, 3, 4))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def test_building_draws_nothing_from_the_global_generator(tiny):
+    before = torch.get_rng_state()
+    build(Config(width=8), tiny)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_normalised_training_images_have_mean_0_and_deviation_1_in_every_channel(sample):
+    from odelib import load
+
+    for data in (sample, load("cifar10-sample")):
+        model = build(Config(width=8, normalize=True), data)
+        x = model.normalize(data.train.images.float() / 255)
+        torch.testing.assert_close(x.mean(dim=(0, 2, 3)), torch.zeros(data.channels), rtol=0, atol=1e-4)
+        torch.testing.assert_close(x.std(dim=(0, 2, 3)), torch.ones(data.channels), rtol=0, atol=1e-4)
+
+
+def test_normalisation_is_stored_but_not_trained(tiny):
+    model = build(Config(width=8, normalize=True), tiny)
+    assert {"normalize.mean", "normalize.std"} <= set(model.state_dict())
+    assert count_parameters(model) == count_parameters(build(Config(width=8), tiny))
+
+
+def test_frozen_parameters_are_not_counted():
+    layer = nn.Linear(3, 2)
+    assert count_parameters(layer) == 8
+    layer.bias.requires_grad_(False)
+    assert count_parameters(layer) == 6
+
+
+def test_network_hands_its_solver_options_to_the_block():
+    config = Config(width=8, method="rk4", step_size=0.5, gradient="adjoint", rtol=1e-4, atol=1e-5)
+    block = ImageClassifier(config, **MNIST).block
+    for name in ("method", "step_size", "gradient", "rtol", "atol"):
+        assert getattr(block, name) == getattr(config, name)
+    assert (block.t0, block.t1) == (0, 1)
+
+
+@pytest.mark.parametrize("x", [torch.rand(1, 28, 28), torch.zeros(2, 1, 28, 28, dtype=torch.uint8)])
+def test_images_of_wrong_shape_or_type_are_refused_while_testing(x):
+    with pytest.raises(jaxtyping.TypeCheckError):
+        ImageClassifier(Config(width=8), **MNIST)(x)

@@ -1,0 +1,387 @@
+"""Training: schedules, optimisers, evaluation, the loop and its metrics."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from odelib import Config, EpochMetrics, Images, ODEBlock, build, count_evaluations, evaluate, fit
+from odelib.data import batches
+from odelib.training import make_optimizer, make_schedule
+
+
+def without_seconds(metrics):
+    return [replace(m, seconds=0.0) for m in metrics]
+
+
+class Answers(nn.Module):
+    """Logits that are the first pixels of the image: what it answers is written in the data."""
+
+    def __init__(self, classes=3):
+        super().__init__()
+        self.classes = classes
+        self.scale = nn.Parameter(torch.ones(()))
+        self.seen = []
+
+    def forward(self, x):
+        self.seen.append((self.training, x))
+        return self.scale * x.flatten(1)[:, : self.classes]
+
+
+def answering(answers, labels):
+    """Images of three pixels that `Answers` reads these answers from."""
+    images = F.one_hot(torch.tensor(answers), 3).to(torch.uint8)[:, None, None, :] * 255
+    return Images(images, torch.tensor(labels))
+
+
+# Learning rate
+
+
+def learning_rates(steps_per_epoch=10, start=0, **options):
+    """The learning rate at every step from `start`, and the one after the last step."""
+    config = Config(lr=0.2, **options)
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], config.lr)
+    schedule = make_schedule(optimizer, config, steps_per_epoch, start)
+    rates = []
+    for _ in range(start, config.epochs * steps_per_epoch):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return [*rates, optimizer.param_groups[0]["lr"]]
+
+
+def test_constant_schedule_never_moves():
+    assert learning_rates(schedule="constant", epochs=3) == [0.2] * 31
+
+
+def test_step_schedule_falls_to_a_tenth_after_each_milestone_and_not_before():
+    rates = learning_rates(schedule="step", epochs=5, milestones=(2, 4))
+    assert rates == pytest.approx([0.2] * 20 + [0.02] * 20 + [0.002] * 11)
+
+
+def test_step_schedule_keeps_the_published_milestones():
+    rates = learning_rates(steps_per_epoch=1, schedule="step", epochs=160)
+    assert [rates[epoch] for epoch in (0, 59, 60, 99, 100, 139, 140, 159)] == pytest.approx(
+        [0.2, 0.2, 0.02, 0.02, 0.002, 0.002, 0.0002, 0.0002]
+    )
+
+
+def test_cosine_schedule_goes_down_from_the_full_rate_through_half_to_nothing():
+    rates = learning_rates(schedule="cosine", epochs=4)
+    assert rates[0] == 0.2
+    assert rates[20] == pytest.approx(0.1)
+    assert rates[10] == pytest.approx(0.1 * (1 + math.cos(math.pi / 4)))
+    assert rates[40] == pytest.approx(0, abs=1e-12)
+    assert rates == sorted(rates, reverse=True)
+
+
+def test_one_cycle_schedule_rises_from_a_25th_for_three_tenths_and_falls_to_nothing():
+    rates = learning_rates(schedule="one-cycle", epochs=4)
+    assert rates[0] == pytest.approx(0.2 / 25)
+    assert rates[6] == pytest.approx((0.2 + 0.2 / 25) / 2)
+    assert rates[12] == pytest.approx(0.2) and max(rates) == rates[12]
+    assert rates[26] == pytest.approx(0.1)
+    assert rates[40] == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "step", "cosine", "one-cycle"])
+def test_a_schedule_started_in_the_middle_goes_on_as_if_it_had_never_stopped(schedule):
+    options = dict(schedule=schedule, epochs=4, milestones=(1, 3))
+    assert learning_rates(start=20, **options) == learning_rates(**options)[20:]
+
+
+@pytest.mark.parametrize("schedule", ["constant", "step", "cosine", "one-cycle"])
+def test_a_schedule_of_a_single_step_begins_and_stays_finite(schedule):
+    rates = learning_rates(steps_per_epoch=1, schedule=schedule, epochs=1)
+    assert all(0 <= rate <= 0.2 for rate in rates) and rates[0] > 0
+
+
+def test_the_metrics_tell_the_rate_of_the_last_step(tiny, quick):
+    config = replace(quick, network="none", epochs=2, schedule="cosine")
+    rates = [m.lr for m in fit(build(config, tiny), tiny, config)]
+    assert rates == pytest.approx([0.5 * config.lr * (1 + math.cos(math.pi * step / 6)) for step in (2, 5)])
+
+
+# Optimisers
+
+
+@pytest.mark.parametrize(
+    "name, kind", [("sgd", torch.optim.SGD), ("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)]
+)
+def test_optimiser_is_the_one_named_over_all_parameters(name, kind):
+    model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1))
+    optimizer = make_optimizer(model, Config(optimizer=name, lr=0.03, weight_decay=0.01, momentum=0.7))
+    assert type(optimizer) is kind
+    (group,) = optimizer.param_groups
+    assert set(group["params"]) == set(model.parameters())
+    assert group["lr"] == 0.03 and group["weight_decay"] == 0.01
+    assert name != "sgd" or group["momentum"] == 0.7
+
+
+# Evaluation
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 7, 100])
+def test_evaluation_is_over_every_image_once_however_they_are_batched(batch_size):
+    data = answering([0, 1, 2, 0, 1, 2, 0], [0, 1, 2, 0, 0, 0, 1])  # the first four are right
+    model = Answers()
+    loss, accuracy = evaluate(model, data, batch_size)
+    assert accuracy == 4 / 7
+    assert loss == pytest.approx(F.cross_entropy(data.images.float().flatten(1) / 255, data.labels).item(), rel=1e-6)
+    assert torch.equal(torch.cat([x for _, x in model.seen]), data.images.float() / 255)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("fails", [True, False])
+def test_evaluation_is_in_eval_mode_and_puts_the_mode_back(training, fails):
+    model = Answers()
+    model.train(training)
+    data = answering([0, 1], [0, 1])
+    if fails:
+        with pytest.raises(RuntimeError):
+            evaluate(nn.Sequential(model, nn.Linear(99, 1)).train(training), data)
+    else:
+        evaluate(model, data)
+    assert [mode for mode, _ in model.seen] == [False]
+    assert model.training is training
+
+
+def test_evaluation_keeps_no_graph():
+    model = Answers()
+    kept = []
+    model.register_forward_hook(lambda module, inputs, output: kept.append(output.requires_grad))
+    evaluate(model, answering([0], [0]))
+    assert kept == [False]
+
+
+# The loop
+
+
+def test_training_on_the_sample_is_well_above_chance_in_seconds(sample):
+    """Chance is 10 %."""
+    config = Config(width=16, stem="one-shot", method="midpoint", batch_size=50, optimizer="adam", lr=0.01, epochs=1)
+    data = replace(sample, train=sample.train.pick(slice(0, 1000)), test=sample.test.pick(slice(0, 500)))
+    (metrics,) = fit(build(config, data), data, config)
+    assert metrics.test_accuracy > 0.5 and metrics.train_accuracy > 0.5
+
+
+@pytest.mark.parametrize("gradient", ["direct", "adjoint", "seminorm"])
+def test_every_gradient_trains(tiny, quick, gradient):
+    """All digits of `tiny` are learnt by heart: the loss falls far below that of guessing."""
+    config = replace(
+        quick, gradient=gradient, method="dopri5", rtol=1e-2, atol=1e-2, optimizer="adam", lr=0.02, epochs=8,
+        width=16, schedule="constant",
+    )
+    losses = [m.train_loss for m in fit(build(config, tiny), tiny, config)]
+    assert losses[-1] < 0.6 * math.log(10) and losses[0] > 0.8 * math.log(10)
+
+
+def test_one_metrics_an_epoch_counted_from_one(tiny, quick):
+    config = replace(quick, network="none", epochs=3)
+    metrics = list(fit(build(config, tiny), tiny, config))
+    assert [m.epoch for m in metrics] == [1, 2, 3]
+    assert all(isinstance(m, EpochMetrics) and m.seconds > 0 for m in metrics)
+
+
+def test_accuracies_are_those_of_the_model_after_the_epoch(tiny, quick):
+    config = replace(quick, augment="crop-flip", dropout=0.5)
+    model = build(config, tiny)
+    for metrics in fit(model, tiny, config):
+        assert metrics.train_accuracy == evaluate(model, tiny.train)[1]
+        assert metrics.test_accuracy == evaluate(model, tiny.test)[1]
+        assert metrics.validation_accuracy is None
+        assert model.training is True
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_train_loss_is_the_mean_over_the_steps_of_the_loss_that_is_trained(tiny, quick, smoothing):
+    """A learning rate of next to nothing leaves the model as it was, so that the loss can be worked out beside."""
+    config = replace(quick, lr=1e-30, label_smoothing=smoothing, epochs=1)
+    model = build(config, tiny)
+    (metrics,) = fit(model, tiny, config)
+    with torch.no_grad():
+        logits = model(tiny.train.images.float() / 255)
+    log_p = logits.log_softmax(dim=1)
+    right = -log_p.gather(1, tiny.train.labels[:, None]).mean()
+    spread = -log_p.mean()
+    assert metrics.train_loss == pytest.approx(((1 - smoothing) * right + smoothing * spread).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options, forward, backward",
+    [
+        (dict(method="rk4"), 4, 0),
+        (dict(method="rk4", step_size=0.5, gradient="adjoint"), 8, 8),
+        (dict(method="euler", step_size=0.2, gradient="adjoint"), 5, 5),
+        (dict(network="resnet", blocks=2), 0, 0),
+        (dict(network="none"), 0, 0),
+    ],
+)
+def test_nfe_of_an_epoch_is_a_mean_over_training_steps_without_evaluation(tiny, quick, options, forward, backward):
+    config = replace(quick, **options)
+    for metrics in fit(build(config, tiny), tiny, config):
+        assert (metrics.nfe_forward, metrics.nfe_backward) == (forward, backward)
+
+
+def test_adaptive_nfe_of_an_epoch_is_that_of_its_batches(tiny, quick):
+    config = replace(quick, method="dopri5", gradient="adjoint", lr=1e-30, epochs=1)
+    model = build(config, tiny)
+    expected = []
+    for x, y in batches(tiny.train, 16, generator=torch.Generator().manual_seed(config.seed * 100_003 + 1)):
+        with count_evaluations(model) as forward:
+            loss = F.cross_entropy(model(x), y)
+        with count_evaluations(model) as backward:
+            loss.backward()
+        expected.append((forward.n, backward.n))
+    (metrics,) = fit(model, tiny, config)
+    means = [sum(column) / len(expected) for column in zip(*expected)]
+    assert [metrics.nfe_forward, metrics.nfe_backward] == means
+    assert min(means) > 7
+
+
+def test_an_epoch_sees_every_image_at_most_once_shuffled_in_full_batches():
+    data = Images(torch.arange(50, dtype=torch.uint8)[:, None, None, None].expand(50, 1, 1, 3), torch.zeros(50).long())
+    tiny = replace(_dataset(data), test=data)
+    model = Answers()
+    list(fit(model, tiny, Config(batch_size=16, epochs=2, lr=1e-3)))
+    trained = [(x[:, 0, 0, 0] * 255).round().long().tolist() for training, x in model.seen if training]
+    assert [len(batch) for batch in trained] == [16] * 6
+    first, second = sum(trained[:3], []), sum(trained[3:], [])
+    assert len(set(first)) == len(set(second)) == 48
+    assert first != second and first != sorted(first)
+
+
+def _dataset(images):
+    from odelib import Dataset
+
+    return Dataset("made", ("a", "b", "c"), images, images)
+
+
+def test_held_out_images_choose_and_are_never_trained_on():
+    data = Images(torch.arange(40, dtype=torch.uint8)[:, None, None, None].expand(40, 1, 1, 3), torch.zeros(40).long())
+    model = Answers()
+    tiny = _dataset(data)
+    metrics = list(fit(model, tiny, Config(validation=0.25, batch_size=10, epochs=3, lr=1e-3)))
+    held_out = set(tiny.hold_out(0.25).validation.images.flatten().tolist())
+    trained = {n for training, x in model.seen if training for n in (x * 255).round().long().flatten().tolist()}
+    assert len(held_out) == 10 and trained == set(range(40)) - held_out
+    assert all(m.test_accuracy is None and m.validation_accuracy is not None for m in metrics)
+
+
+def test_validation_accuracy_is_that_of_the_held_out_images(tiny, quick):
+    config = replace(quick, validation=0.25)
+    model = build(config, tiny)
+    for metrics in fit(model, tiny, config):
+        held_out = tiny.hold_out(0.25)
+        assert metrics.validation_accuracy == evaluate(model, held_out.validation)[1]
+        assert metrics.train_accuracy == evaluate(model, held_out.train)[1]
+
+
+@pytest.mark.parametrize("share", [0.001, 0.999])
+def test_a_share_that_leaves_no_image_on_one_side_is_refused(tiny, quick, share):
+    """48 images: a thousandth of them is none."""
+    config = replace(quick, network="none", validation=share)
+    with pytest.raises(ValueError, match="validation"):
+        list(fit(build(config, tiny), tiny, config))
+
+
+def test_equal_seeds_train_equally_and_other_seeds_otherwise(tiny, quick):
+    config = replace(quick, augment="crop-flip", dropout=0.3)
+
+    def train(seed, noise):
+        torch.manual_seed(noise)  # the global generator must not matter
+        seeded = replace(config, seed=seed)
+        model = build(seeded, tiny)
+        return without_seconds(fit(model, tiny, seeded)), model.state_dict()
+
+    (first, weights), (again, same_weights), (other, _) = train(0, 1), train(0, 2), train(1, 1)
+    assert first == again
+    assert all(torch.equal(weights[name], same_weights[name]) for name in weights)
+    assert [m.train_loss for m in first] != [m.train_loss for m in other]
+
+
+def test_training_draws_nothing_from_the_global_generator(tiny, quick):
+    before = torch.get_rng_state()
+    config = replace(quick, dropout=0.3, augment="crop")
+    list(fit(build(config, tiny), tiny, config))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_epochs_differ_in_order_and_dropout():
+    """Otherwise the seed of a pass would not depend on its number."""
+    data = Images(torch.full((8, 1, 1, 3), 255, dtype=torch.uint8), torch.zeros(8).long())
+    masks = []
+
+    class Dropping(Answers):
+        def forward(self, x):
+            dropped = F.dropout(torch.ones(100), training=self.training)
+            if self.training:
+                masks.append(dropped)
+            return super().forward(x)
+
+    list(fit(Dropping(), _dataset(data), Config(batch_size=8, epochs=2)))
+    assert not torch.equal(*masks)
+
+
+class Failing(Answers):
+    """Does what `failure` does with the logits of one training step."""
+
+    def __init__(self, at, failure):
+        super().__init__()
+        self.at, self.failure, self.steps = at, failure, 0
+
+    def forward(self, x):
+        logits = super().forward(x)
+        self.steps += self.training
+        return self.failure(logits) if self.training and self.steps == self.at else logits
+
+
+def underflow(logits):
+    raise AssertionError("underflow in dt 0.0")  # as torchdiffeq says it
+
+
+@pytest.mark.parametrize(
+    "failure, message",
+    [
+        (lambda logits: logits * math.nan, "the loss is nan"),
+        (lambda logits: logits - torch.tensor([math.inf, 0, 0]), "the loss is inf"),
+        (underflow, r"the ODE solver failed \(underflow in dt 0.0\)"),
+    ],
+    ids=["nan", "inf", "underflow"],
+)
+def test_divergence_is_told_with_epoch_step_and_remedy(failure, message):
+    data = answering([0, 1, 2, 0, 1, 2], [0] * 6)
+    training = fit(Failing(5, failure), _dataset(data), Config(batch_size=2, epochs=3, lr=1e-3))
+    assert next(training).epoch == 1
+    with pytest.raises(FloatingPointError, match=f"in epoch 2, step 2, {message}; lower the learning rate"):
+        next(training)
+
+
+def test_a_network_that_blew_up_in_the_last_step_is_told_too(tiny, quick):
+    """The loss of that step was still finite: it is evaluation that meets the ODE without a solution."""
+    config = replace(quick, method="dopri5", batch_size=48, epochs=1, lr=1e38, momentum=0.0)
+    with pytest.raises(FloatingPointError, match="epoch 1"):
+        list(fit(build(config, tiny), tiny, config))
+
+
+def test_hooks_are_gone_after_training_even_where_it_failed(tiny, quick):
+    model = build(quick, tiny)
+    list(fit(model, tiny, quick))
+    blocks = [module for module in model.modules() if isinstance(module, ODEBlock)]
+    assert len(blocks) == 1 and not blocks[0].f._forward_pre_hooks
+    model.block.f.norm3.weight.data *= math.nan
+    with pytest.raises(FloatingPointError):
+        list(fit(model, tiny, quick))
+    assert not blocks[0].f._forward_pre_hooks
+
+
+def test_a_line_of_metrics_shows_the_accuracy_that_was_measured():
+    values = dict(epoch=3, train_loss=0.5, train_accuracy=0.75, nfe_forward=20.0, nfe_backward=26.5, seconds=1.0, lr=0.1)
+    tested = str(EpochMetrics(validation_accuracy=None, test_accuracy=0.625, **values))
+    held_out = str(EpochMetrics(validation_accuracy=0.5, test_accuracy=None, **values))
+    assert "epoch   3" in tested and "test  62.50%" in tested and "validation" not in tested
+    assert "validation  50.00%" in held_out and "test" not in held_out
+    assert "20.0" in tested and "26.5" in tested and "75.00%" in tested and "0.5000" in tested
