@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
-from typing import Literal
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Literal, get_args, get_origin
 
 from odelib.odeblock import OptionError, check_solver
 
@@ -49,6 +49,14 @@ class Config:
     seed: int = 0  # of the first weights, the order of the images, augmentation and dropout
 
     def __post_init__(self):
+        for field in fields(self):
+            value, allowed = getattr(self, field.name), get_args(field.type)
+            if get_origin(field.type) is Literal and value not in allowed:
+                raise OptionError(f"unknown {field.name} {value!r}; choose from {', '.join(allowed)}")
+            # lr=1 is lr=1.0, and a list of milestones a tuple: equal options make equal configs and records.
+            if value is not None and float in (field.type, *allowed):
+                object.__setattr__(self, field.name, float(value))
+        object.__setattr__(self, "milestones", tuple(self.milestones))
         check_solver(self.method, self.rtol, self.atol, self.step_size, self.gradient)
         positive = ("image_size", "width", "blocks", "epochs", "batch_size", "lr")
         for name in positive:

@@ -6,13 +6,13 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from http.client import HTTPException
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64, UInt8
-from PIL import UnidentifiedImageError
 from torch import Tensor
 from torchvision import datasets
 from torchvision.transforms import v2 as transforms
@@ -64,6 +64,8 @@ class Dataset:
         """Move this share of the training images to `validation`: the same ones every time, whatever the seed."""
         order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(0))
         n = round(share * len(self.train))
+        if not 0 < n < len(self.train):
+            raise DataError(f"a validation share of {share:g} leaves no image on one side of {len(self.train)}")
         return replace(self, train=self.train.pick(order[n:]), validation=self.train.pick(order[:n]))
 
 
@@ -114,7 +116,10 @@ def load(name: str, root: str | Path | None = None, image_size: int = 64) -> Dat
 def _read(name: str, classes: tuple[str, ...], path: Path) -> Dataset:
     again = "delete it to have it downloaded again"
     try:
-        with np.load(path) as file:
+        file = np.load(path)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise ValueError("a single array, not an npz file")
+        with file:
             missing = [key for key in ARRAYS if key not in file]
             if missing:
                 raise DataError(f"{path} lacks {', '.join(missing)}; {again}")
@@ -129,14 +134,24 @@ def _read(name: str, classes: tuple[str, ...], path: Path) -> Dataset:
                 f"{path}: {split}_images must be (N, H, W, C) uint8 with one label each, "
                 f"got {images.shape} {images.dtype} and labels {labels.shape}; {again}"
             )
-        if labels.max() >= len(classes):
+        if labels.dtype.kind not in "ui" or labels.min() < 0 or labels.max() >= len(classes):
             raise DataError(
-                f"{path}: {split}_labels go up to {labels.max()}, but {name} has {len(classes)} classes; {again}"
+                f"{path}: {split}_labels must be whole numbers from 0 to {len(classes) - 1}, "
+                f"got {labels.dtype} from {labels.min()} to {labels.max()}; {again}"
             )
         splits.append(
             Images(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels).long())
         )
-    return Dataset(name, classes, *splits)
+    train, test = splits
+    if train.images.shape[1:] != test.images.shape[1:]:
+        shapes = [tuple(part.images.shape[1:]) for part in splits]
+        raise DataError(f"{path}: train_images and test_images differ in shape, (C, H, W) {shapes}; {again}")
+    return Dataset(name, classes, train, test)
+
+
+def _first_line(error: Exception) -> str:
+    """What an error says, cut to one line; some say nothing but their name."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _download(name: str, download: Callable, path: Path) -> None:
@@ -156,9 +171,9 @@ def _download(name: str, download: Callable, path: Path) -> None:
             finished = Path(folder) / path.name
             np.savez(finished, **arrays)
             finished.replace(path)  # so that an interrupted download never leaves half a file
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, HTTPException) as error:
         raise DataError(
-            f"{name} could not be downloaded to {path} ({str(error).splitlines()[0]}); "
+            f"{name} could not be downloaded to {path} ({_first_line(error)}); "
             f"connect to the network, or put {path.name} there, or take mnist-sample or cifar10-sample"
         ) from error
 
@@ -170,11 +185,16 @@ def _read_folder(folder: Path, size: int) -> Dataset:
         if not (folder / split).is_dir():
             raise DataError(f"{folder} has no folder {split}/; images belong in {folder}/{split}/<class>/")
         try:
-            part = datasets.ImageFolder(str(folder / split), transform=shape)
-            images = torch.stack([image for image, _ in part])
-        except (FileNotFoundError, UnidentifiedImageError, OSError) as error:
-            raise DataError(f"{folder / split}: {str(error).splitlines()[0]}") from error
-        splits.append(Images(images, torch.tensor(part.targets)))
+            part = datasets.ImageFolder(str(folder / split))
+        except FileNotFoundError as error:
+            raise DataError(f"{folder / split}: {_first_line(error)}") from error
+        images = []
+        for path, _ in part.samples:
+            try:
+                images.append(shape(part.loader(path)))
+            except (OSError, SyntaxError, ValueError) as error:  # what PIL raises for damaged files
+                raise DataError(f"{path} is no image that can be read ({_first_line(error)})") from error
+        splits.append(Images(torch.stack(images), torch.tensor(part.targets)))
         classes[split] = tuple(part.classes)
     if classes["train"] != classes["val"]:
         different = sorted(set(classes["train"]) ^ set(classes["val"]))

@@ -74,12 +74,10 @@ class ODEBlock(nn.Module):
         t1: float = 1.0,
     ):
         super().__init__()
-        check_solver(method, rtol, atol, step_size, gradient)
-        if t0 == t1:
-            raise OptionError(f"an ODEBlock needs two different end times, got t0 = t1 = {t0:g}")
         self.f = f
         self.method, self.rtol, self.atol, self.step_size = method, rtol, atol, step_size
         self.gradient, self.t0, self.t1 = gradient, t0, t1
+        self._check()
 
     def forward(self, z: Float[Tensor, "b *state"]) -> Float[Tensor, "b *state"]:
         """The state at t1."""
@@ -88,14 +86,19 @@ class ODEBlock(nn.Module):
     def trajectory(self, z: Float[Tensor, "b *state"], times: Float[Tensor, "n"]) -> Float[Tensor, "n b *state"]:
         """The states at `times`, which run strictly from t0 towards t1; the first may be t0 itself."""
         times = times.to(z)
-        steps = times.diff() if times[0] == self.t0 else times.diff(prepend=z.new_tensor([self.t0]))
-        if not (steps * (self.t1 - self.t0) > 0).all():
+        from_t0 = len(times) > 0 and times[0] == self.t0
+        whole = times if from_t0 else torch.cat([z.new_tensor([self.t0]), times])
+        if not len(times) or not (whole.diff() * (self.t1 - self.t0) > 0).all():
             raise ValueError(
                 f"times must run strictly from t0={self.t0:g} towards t1={self.t1:g}, got {times.tolist()}"
             )
-        if times[0] == self.t0:
-            return self._solve(z, times) if len(times) > 1 else z[None]
-        return self._solve(z, torch.cat([z.new_tensor([self.t0]), times]))[1:]
+        states = self._solve(z, whole) if len(whole) > 1 else z[None]
+        return states if from_t0 else states[1:]
+
+    def _check(self) -> None:
+        check_solver(self.method, self.rtol, self.atol, self.step_size, self.gradient)
+        if self.t0 == self.t1:
+            raise OptionError(f"an ODEBlock needs two different end times, got t0 = t1 = {self.t0:g}")
 
     def _dynamics(self, t: Float[Tensor, ""], z: Float[Tensor, "b *state"]) -> Tensor:
         dz = self.f(t, z)
@@ -104,8 +107,7 @@ class ODEBlock(nn.Module):
         return dz
 
     def _solve(self, z: Tensor, times: Tensor) -> Tensor:
-        # Checked again because the attributes may have been changed since the block was built.
-        check_solver(self.method, self.rtol, self.atol, self.step_size, self.gradient)
+        self._check()  # again, because the attributes may have been changed since the block was built
         options = {} if self.step_size is None else {"step_size": self.step_size}
         solver = dict(method=self.method, rtol=self.rtol, atol=self.atol, options=options)
         if self.gradient == "direct":
@@ -142,8 +144,8 @@ def count_evaluations(model: nn.Module) -> Iterator[Evaluations]:
     def count(*_) -> None:
         seen.n += 1
 
-    blocks = [module for module in model.modules() if isinstance(module, ODEBlock)]
-    hooks = [block.f.register_forward_pre_hook(count) for block in blocks]
+    dynamics = {module.f for module in model.modules() if isinstance(module, ODEBlock)}  # two blocks may share one f
+    hooks = [f.register_forward_pre_hook(count) for f in dynamics]
     try:
         yield seen
     finally:

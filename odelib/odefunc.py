@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 def group_norm(channels: int) -> nn.GroupNorm:
     """GroupNorm with 32 groups, or one channel a group where there are fewer than 32 channels."""
+    if channels < 1:
+        raise ValueError(f"a state needs at least one channel, got {channels}")
     return nn.GroupNorm(min(32, channels), channels)
 
 

@@ -124,8 +124,9 @@ def load_weights(path: str | Path) -> tuple[ImageClassifier, Config]:
         config = dacite.from_dict(Config, json.loads(metadata["config"]), dacite.Config(strict=True, cast=[tuple]))
         model = ImageClassifier(config, int(metadata["channels"]), int(metadata["classes"]))
         model.load_state_dict(tensors)
-    except (KeyError, ValueError, TypeError, RuntimeError, dacite.DaciteError) as error:
-        raise RecordError(f"{path} does not hold a model of odelib: {error}") from error
+    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError, dacite.DaciteError) as error:
+        reason = " ".join(str(error).split())  # torch writes a line per tensor
+        raise RecordError(f"{path} does not hold a model of odelib: {reason}") from error
     return model.eval(), config
 
 

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -119,14 +120,16 @@ def fit(
     schedule = make_schedule(optimizer, config, steps, step=epochs_done * steps)
     for epoch in range(epochs_done + 1, config.epochs + 1):
         done = _train_epoch(model, data.train, config, optimizer, schedule, epoch)
-        validation = None if data.validation is None else evaluate(model, data.validation)[1]
-        yield EpochMetrics(
-            epoch=epoch,
-            train_accuracy=evaluate(model, data.train)[1],
-            validation_accuracy=validation,
-            test_accuracy=evaluate(model, data.test)[1] if validation is None else None,
-            **done,
-        )
+        with _solver_failures(f"evaluating after epoch {epoch},"):
+            validation = None if data.validation is None else evaluate(model, data.validation)[1]
+            metrics = EpochMetrics(
+                epoch=epoch,
+                train_accuracy=evaluate(model, data.train)[1],
+                validation_accuracy=validation,
+                test_accuracy=evaluate(model, data.test)[1] if validation is None else None,
+                **done,
+            )
+        yield metrics
 
 
 def _train_epoch(model, images: Images, config: Config, optimizer, schedule, epoch: int) -> dict[str, float]:
@@ -142,17 +145,16 @@ def _train_epoch(model, images: Images, config: Config, optimizer, schedule, epo
         # tqdm shows itself on a terminal only (disable=None)
         for x, y in tqdm(passing, f"epoch {epoch}", steps, leave=False, disable=None):
             optimizer.zero_grad()
-            try:
+            where = f"in epoch {epoch}, step {n + 1},"
+            with _solver_failures(where):
                 with count_evaluations(model) as forward:
                     loss = F.cross_entropy(model(x), y, label_smoothing=config.label_smoothing)
                 with count_evaluations(model) as backward:
                     loss.backward()
-            except AssertionError as error:  # how torchdiffeq says that its step size has vanished
-                raise FloatingPointError(f"{_where(epoch, n)} the ODE solver failed ({error}); {_REMEDY}") from error
             optimizer.step()
             value = loss.item()  # waits for the device, which keeps the clock honest
-            if not torch.isfinite(loss):
-                raise FloatingPointError(f"{_where(epoch, n)} the loss is {value}; {_REMEDY}")
+            if not math.isfinite(value):
+                raise FloatingPointError(f"{where} the loss is {value}; {_REMEDY}")
             lr = optimizer.param_groups[0]["lr"]
             schedule.step()
             n, loss_sum = n + 1, loss_sum + value
@@ -169,5 +171,10 @@ def _train_epoch(model, images: Images, config: Config, optimizer, schedule, epo
 _REMEDY = "lower the learning rate, or add weight decay"
 
 
-def _where(epoch: int, step: int) -> str:
-    return f"in epoch {epoch}, step {step + 1},"
+@contextmanager
+def _solver_failures(where: str) -> Iterator[None]:
+    """Say where in training the solver failed; an AssertionError is how torchdiffeq says that its step has vanished."""
+    try:
+        yield
+    except AssertionError as error:
+        raise FloatingPointError(f"{where} the ODE solver failed ({error}); {_REMEDY}") from error

@@ -20,7 +20,9 @@ from odelib.data import NAMES, batches, data_root, random_crop, random_flip
 # Samples
 
 
-@pytest.mark.parametrize("name, shape, train, test", [("mnist-sample", (1, 28, 28), 2000, 1000), ("cifar10-sample", (3, 32, 32), 600, 300)])
+@pytest.mark.parametrize(
+    "name, shape, train, test", [("mnist-sample", (1, 28, 28), 2000, 1000), ("cifar10-sample", (3, 32, 32), 600, 300)]
+)
 def test_samples_hold_equally_many_images_of_every_class(name, shape, train, test):
     data = load(name)
     assert data.name == name and len(data.classes) == 10 and data.channels == shape[0] and data.validation is None
@@ -151,7 +153,9 @@ def test_random_crop_moves_every_image_by_its_own_shift_of_at_most_the_padding()
     assert torch.equal(where, torch.nonzero(moved[:, 1]))  # channels move together
     shifts = where[:, 1:] - at
     assert len(shifts) == n
-    assert {tuple(shift) for shift in shifts.tolist()} == {(down, right) for down in range(-3, 4) for right in range(-3, 4)}
+    assert {tuple(shift) for shift in shifts.tolist()} == {
+        (down, right) for down in range(-3, 4) for right in range(-3, 4)
+    }
 
 
 def test_random_crop_by_nothing_is_the_identity_and_zeros_come_in_from_outside():
@@ -208,12 +212,21 @@ def test_channels_are_read_from_the_last_axis(tmp_path):
     [
         (dict(test_labels=None), "lacks test_labels; delete it"),
         (dict(train_images=None, test_images=None), "lacks train_images, test_images; delete it"),
-        (dict(train_images=np.zeros((6, 28, 28, 1), np.float32)), r"train_images must be .* got \(6, 28, 28, 1\) float32"),
+        (
+            dict(train_images=np.zeros((6, 28, 28, 1), np.float32)),
+            r"train_images must be .* got \(6, 28, 28, 1\) float32",
+        ),
         (dict(train_images=np.zeros((6, 28, 28), np.uint8)), r"train_images must be .* got \(6, 28, 28\) uint8"),
         (dict(test_images=np.zeros((3, 28, 28, 1), np.uint8)), r"test_images must be .* with one label each"),
         (dict(train_labels=np.zeros((6, 1), np.uint8)), r"train_images must be .* and labels \(6, 1\)"),
-        (dict(test_labels=np.zeros(0, np.uint8), test_images=np.zeros((0, 28, 28, 1), np.uint8)), "test_images must be"),
-        (dict(train_labels=np.array([0, 1, 2, 3, 4, 10], np.uint8)), "train_labels go up to 10, but mnist has 10 classes"),
+        (
+            dict(test_labels=np.zeros(0, np.uint8), test_images=np.zeros((0, 28, 28, 1), np.uint8)),
+            "test_images must be",
+        ),
+        (
+            dict(train_labels=np.array([0, 1, 2, 3, 4, 10], np.uint8)),
+            "train_labels must be whole numbers from 0 to 9, got uint8 from 0 to 10",
+        ),
         (dict(train_labels=np.array([0, 1, 2, 3, 4, -1], np.int64)), "train_labels"),
         (dict(train_labels=np.array([0, 1, 2, 3, 4, 0.5])), "train_labels"),
         (dict(train_labels=np.array([None] * 6, dtype=object)), "cannot be read"),
@@ -312,9 +325,7 @@ def fake_svhn(root, split, download):
     return Fake(data.astype(np.uint8), labels=np.arange(n))
 
 
-@pytest.mark.parametrize(
-    "name, cls, fake", [("cifar10", "CIFAR10", fake_cifar), ("svhn", "SVHN", fake_svhn)]
-)
+@pytest.mark.parametrize("name, cls, fake", [("cifar10", "CIFAR10", fake_cifar), ("svhn", "SVHN", fake_svhn)])
 def test_colour_images_of_a_download_are_stored_channels_last_and_read_back(monkeypatch, tmp_path, name, cls, fake):
     use(monkeypatch, name, cls, fake)
     data = load(name, tmp_path)

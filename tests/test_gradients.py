@@ -113,7 +113,9 @@ def test_gap_between_adjoint_and_direct_closes_with_the_step():
     z, weight = torch.randn(2, 5, 3, dtype=torch.float64)
     gaps = []
     for steps in (8, 16, 32):
-        pair = [gradients(ODEBlock(f, "euler", step_size=1 / steps, gradient=g), z, weight) for g in ("adjoint", "direct")]
+        pair = [
+            gradients(ODEBlock(f, "euler", step_size=1 / steps, gradient=g), z, weight) for g in ("adjoint", "direct")
+        ]
         gaps.append(distance(*pair))
     assert gaps[0] > 1e-3
     assert 1.6 < gaps[0] / gaps[1] < 2.4 and 1.6 < gaps[1] / gaps[2] < 2.4

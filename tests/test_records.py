@@ -18,7 +18,10 @@ from odelib.records import Environment, load_tensors, save_tensors, save_weights
 @pytest.mark.parametrize(
     "options, message",
     [
-        *[({name: 0}, f"{name} must be positive, got 0") for name in ("image_size", "width", "blocks", "epochs", "batch_size")],
+        *[
+            ({name: 0}, f"{name} must be positive, got 0")
+            for name in ("image_size", "width", "blocks", "epochs", "batch_size")
+        ],
         (dict(epochs=-1), "epochs must be positive, got -1"),
         (dict(lr=0.0), "lr must be positive, got 0.0"),
         (dict(lr=-0.1), "lr must be positive, got -0.1"),
@@ -60,9 +63,29 @@ def test_a_config_cannot_be_changed():
 
 
 DIFFERENT = dict(
-    dataset="cifar10", validation=0.1, image_size=32, augment="crop", normalize=True, network="resnet", stem="res",
-    width=32, blocks=3, dropout=0.1, method="bosh3", rtol=1e-4, atol=1e-5, gradient="adjoint", epochs=7, batch_size=32,
-    optimizer="adam", lr=0.01, schedule="step", milestones=(1, 2), momentum=0.8, weight_decay=1e-4, label_smoothing=0.1,
+    dataset="cifar10",
+    validation=0.1,
+    image_size=32,
+    augment="crop",
+    normalize=True,
+    network="resnet",
+    stem="res",
+    width=32,
+    blocks=3,
+    dropout=0.1,
+    method="bosh3",
+    rtol=1e-4,
+    atol=1e-5,
+    gradient="adjoint",
+    epochs=7,
+    batch_size=32,
+    optimizer="adam",
+    lr=0.01,
+    schedule="step",
+    milestones=(1, 2),
+    momentum=0.8,
+    weight_decay=1e-4,
+    label_smoothing=0.1,
 )
 
 
@@ -76,7 +99,9 @@ def test_a_case_changes_with_the_step_size_and_not_with_the_seed():
     assert Config(seed=1).case() == Config(seed=2).case()
 
 
-@pytest.mark.parametrize("written, meant", [(dict(lr=1), dict(lr=1.0)), (dict(dropout=0), {}), (dict(milestones=[60, 100, 140]), {})])
+@pytest.mark.parametrize(
+    "written, meant", [(dict(lr=1), dict(lr=1.0)), (dict(dropout=0), {}), (dict(milestones=[60, 100, 140]), {})]
+)
 def test_equal_values_are_one_case_and_one_config(written, meant):
     """A user writes lr=1 or a list; the run is the same."""
     assert Config(**written) == Config(**meant)
@@ -108,8 +133,15 @@ ENVIRONMENT = Environment("2030-01-01 00:00", "a processor", 2, 2, "3.11", "2.4"
 
 def metrics(epoch, **other):
     values = dict(
-        epoch=epoch, train_loss=0.1 + epoch / 3, train_accuracy=0.75, validation_accuracy=None, test_accuracy=0.7,
-        nfe_forward=20.5, nfe_backward=0.0, seconds=1.25, lr=0.1,
+        epoch=epoch,
+        train_loss=0.1 + epoch / 3,
+        train_accuracy=0.75,
+        validation_accuracy=None,
+        test_accuracy=0.7,
+        nfe_forward=20.5,
+        nfe_backward=0.0,
+        seconds=1.25,
+        lr=0.1,
     )
     return EpochMetrics(**{**values, **other})
 
@@ -125,7 +157,9 @@ def test_a_run_read_back_is_the_run_that_was_saved(made, tmp_path):
     assert Run.load(tmp_path / "deep" / "er" / "run.json") == made
 
 
-@pytest.mark.parametrize("options", [dict(lr=1), dict(method="rk4", step_size=1), dict(milestones=[1, 2]), dict(weight_decay=0)])
+@pytest.mark.parametrize(
+    "options", [dict(lr=1), dict(method="rk4", step_size=1), dict(milestones=[1, 2]), dict(weight_decay=0)]
+)
 def test_a_run_whose_config_was_written_with_whole_numbers_is_read_back(made, tmp_path, options):
     run = replace(made, config=Config(epochs=2, **options))
     run.save(tmp_path / "run.json")
@@ -208,7 +242,10 @@ def test_a_study_is_read_case_by_case_in_the_order_of_the_seeds(made, tmp_path):
         run = replace(made, config=replace(made.config, seed=seed))
         run.save(tmp_path / "study" / f"{case}-seed{seed}.json")
     study = load_study("study", tmp_path)
-    assert {case: [run.config.seed for run in runs] for case, runs in study.items()} == {"adjoint-rk4": [2, 10], "none": [0]}
+    assert {case: [run.config.seed for run in runs] for case, runs in study.items()} == {
+        "adjoint-rk4": [2, 10],
+        "none": [0],
+    }
 
 
 # Files are whole or not there
