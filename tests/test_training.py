@@ -162,15 +162,14 @@ def test_evaluation_keeps_no_graph():
 
 def test_training_on_the_sample_is_well_above_chance_in_seconds(sample):
     """Chance is 10 %."""
-    config = Config(width=64, method="midpoint", batch_size=25, optimizer="adam", lr=2e-3, epochs=1)
-    data = replace(sample, train=sample.train.pick(slice(0, 1000)), test=sample.test.pick(slice(0, 500)))
-    (metrics,) = fit(build(config, data), data, config)
+    config = Config(method="midpoint", batch_size=25, epochs=2)
+    *_, metrics = fit(build(config, sample), sample, config)
     assert metrics.test_accuracy > 0.5 and metrics.train_accuracy > 0.5
 
 
 @pytest.mark.parametrize("gradient", ["direct", "adjoint", "seminorm"])
 def test_every_gradient_trains(tiny, quick, gradient):
-    """All digits of `tiny` are learnt by heart: the loss falls far below that of guessing."""
+    """All digits of `tiny` are learnt by heart: the loss falls well below that of guessing."""
     config = replace(
         quick,
         gradient=gradient,
@@ -179,13 +178,12 @@ def test_every_gradient_trains(tiny, quick, gradient):
         method="dopri5",
         rtol=1e-2,
         atol=1e-2,
-        optimizer="adam",
-        lr=2e-3,
-        epochs=8,
+        lr=0.05,
+        epochs=20,
         schedule="constant",
     )
     losses = [m.train_loss for m in fit(build(config, tiny), tiny, config)]
-    assert losses[-1] < 0.6 * math.log(10) and losses[0] > 0.8 * math.log(10)
+    assert losses[-1] < 0.8 * math.log(10) and losses[0] > 0.9 * math.log(10)
 
 
 def test_one_metrics_an_epoch_counted_from_one(tiny, quick):
