@@ -1,0 +1,125 @@
+"""The command line: every command with good and with bad input, and runs that go on where they stopped."""
+
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+
+from odelib import Config, RecordError, Run
+from odelib.cli import main
+from odelib.experiments import run
+from odelib.records import load_tensors
+
+SMALL = "--stem one-shot --width 8 --method rk4 --batch-size 16 --lr 0.05 --dataset mnist --device cpu".split()
+
+
+def train(folder, *options):
+    return main(["train", *SMALL, "--epochs", "2", "--out", str(folder), "--name", "a", *options])
+
+
+def test_train_show_and_evaluate(mnist_root, tmp_path, capsys):
+    assert train(tmp_path) == 0
+    said = capsys.readouterr().out
+    assert said.count("epoch ") == 2 and "a-seed0.json" in said
+    record = Run.load(tmp_path / "a-seed0.json")
+    assert record.finished and record.config.width == 8
+    assert main(["show", str(tmp_path / "a-seed0.json")]) == 0
+    assert f"odelib train {record.config.options()}" in capsys.readouterr().out
+    assert main(["evaluate", str(tmp_path / "a-seed0.safetensors"), "--method", "euler", "--device", "cpu"]) == 0
+    assert re.search(r"mnist: accuracy .*% of 30 test images, .* NFE 1.0", capsys.readouterr().out)
+
+
+def test_a_finished_run_is_refused_and_kept(mnist_root, tmp_path, capsys):
+    assert train(tmp_path) == 0
+    before = (tmp_path / "a-seed0.json").read_bytes()
+    assert train(tmp_path) == 2
+    assert "finished; delete it to train again" in capsys.readouterr().err
+    assert (tmp_path / "a-seed0.json").read_bytes() == before
+
+
+def test_the_shown_options_make_the_same_config(mnist_root, tmp_path):
+    config = Config(dataset="mnist", network="none", epochs=1, milestones=(1, 2), normalize=True, augment="crop")
+    assert main(["train", *config.options().split(), "--out", str(tmp_path), "--name", "b", "--device", "cpu"]) == 0
+    assert Run.load(tmp_path / "b-seed0.json").config == config
+
+
+def test_a_preset_can_be_changed(mnist_root, tmp_path):
+    words = "--preset odenet-mnist --epochs 1 --network none --batch-size 16 --device cpu --name c".split()
+    assert main(["train", *words, "--out", str(tmp_path)]) == 0
+    config = Run.load(tmp_path / "c-seed0.json").config
+    assert (config.schedule, config.augment, config.epochs, config.network) == ("step", "crop", 1, "none")
+
+
+def test_data_counts_every_class(capsys):
+    assert main(["data", "mnist-sample"]) == 0
+    said = capsys.readouterr().out
+    assert "1 x 28 x 28" in said and re.search(r"all +2,000 +1,000", said)
+
+
+def test_study_status_trains_nothing(tmp_path, capsys):
+    assert main(["study", "mnist-gradients", "--status", "--out", str(tmp_path), "--device", "cpu"]) == 0
+    assert "adjoint-dopri5   0 of 5 epochs" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_study_is_made_and_skipped_when_it_is_there(mnist_root, tmp_path, capsys):
+    words = ["study", "mnist-gradients", "--case", "none", "--out", str(tmp_path), "--device", "cpu"]
+    assert main(words) == 0
+    assert "epoch   5" in capsys.readouterr().out
+    assert main(words) == 0
+    assert "epoch   5" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["trian"], "trian"),
+        (["train", "--epochs", "many"], "epochs"),
+        (["train", "--epochs", "0"], "epochs must be positive"),
+        (["train", "--network", "resnext"], "network"),
+        (["train", "--dataset", "mnits"], "no data set 'mnits'"),
+        (["train", "--method", "rk5"], "unknown method 'rk5'"),
+        (["train", "--step-size", "0.1"], "step_size is for fixed grids only"),
+        (["train", "--preset", "imagenet"], "preset"),
+        (["evaluate", "nothing.safetensors"], "nothing.safetensors"),
+        (["show", "nothing.json"], "nothing.json cannot be read"),
+        (["data", "nowhere"], "no data set 'nowhere'"),
+        (["study", "nothing"], "nothing"),
+        (["study", "mnist-gradients", "--case", "nothing"], "has no case 'nothing'"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(words, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    said = capsys.readouterr()
+    assert message in said.err and said.err.count("\n") == 1 and said.out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+class Stop(Exception):
+    """Ends a run after an epoch."""
+
+
+def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(tiny, quick, tmp_path):
+    device = torch.device("cpu")
+
+    def stop(_):
+        raise Stop
+
+    whole = run(quick, tiny, tmp_path / "whole.json", device, lambda _: None)
+    with pytest.raises(Stop):
+        run(quick, tiny, tmp_path / "cut.json", device, stop)
+    assert len(Run.load(tmp_path / "cut.json").metrics) == 1
+    cut = run(quick, tiny, tmp_path / "cut.json", device, lambda _: None)
+    assert [m.train_loss for m in cut.metrics] == [m.train_loss for m in whole.metrics]
+    first, second = (load_tensors(tmp_path / f"{name}.safetensors")[0] for name in ("whole", "cut"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not list(tmp_path.glob("*checkpoint*"))
+
+
+def test_a_record_of_another_config_is_refused(tiny, quick, tmp_path):
+    device = torch.device("cpu")
+    run(quick, tiny, tmp_path / "a.json", device, lambda _: None)
+    with pytest.raises(RecordError, match="another config"):
+        run(replace(quick, lr=0.01), tiny, tmp_path / "a.json", device, lambda _: None)
