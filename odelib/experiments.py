@@ -17,9 +17,18 @@ from odelib.training import EpochMetrics, fit, make_optimizer
 _MNIST = Config(dataset="mnist", epochs=5)
 
 STUDIES: dict[str, dict[str, Config]] = {
+    # Task 6. A fixed grid takes one step from t=0 to t=1, as torchdiffeq does by default; "-4" takes four.
     "mnist-gradients": {
         "direct-dopri5": _MNIST,
         "adjoint-dopri5": replace(_MNIST, gradient="adjoint"),
+        "adjoint-rk4": replace(_MNIST, gradient="adjoint", method="rk4"),
+        "adjoint-euler": replace(_MNIST, gradient="adjoint", method="euler"),
+        "direct-rk4": replace(_MNIST, method="rk4"),
+        "direct-euler": replace(_MNIST, method="euler"),
+        "adjoint-rk4-4": replace(_MNIST, gradient="adjoint", method="rk4", step_size=0.25),
+        "adjoint-euler-4": replace(_MNIST, gradient="adjoint", method="euler", step_size=0.25),
+        "direct-euler-4": replace(_MNIST, method="euler", step_size=0.25),
+        "seminorm-dopri5": replace(_MNIST, gradient="seminorm"),
         "none": replace(_MNIST, network="none"),
         "resnet-1": replace(_MNIST, network="resnet", blocks=1),
         "resnet-6": replace(_MNIST, network="resnet", blocks=6),
