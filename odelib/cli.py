@@ -146,6 +146,10 @@ class Study:
                 _train(config, load(config.dataset, self.data, config.image_size), path, device)
 
 
+def _is_rule(line: str) -> bool:
+    return line.startswith("─") or set(line) == {"-"}
+
+
 def _parse(commands, argv: list[str]):
     """The command that `argv` asks for. What tyro would say of bad input in a box becomes one line."""
     said = io.StringIO()
@@ -155,9 +159,10 @@ def _parse(commands, argv: list[str]):
     except SystemExit as stop:
         if stop.code != 2:
             raise
-        # Above the box's first rule stands the error, below it come hints.
-        lines = [line.strip("│ ") for line in said.getvalue().splitlines() if line.startswith("│")]
-        error = itertools.takewhile(lambda line: not line.startswith("─"), lines)
+        # A box of parts with rules between them: title (part of the first rule where boxes are drawn), error, hints.
+        lines = [line.strip("│╭╮╰╯ ") for line in said.getvalue().splitlines()]
+        after_title = itertools.dropwhile(lambda line: not _is_rule(line), lines)
+        error = next(part for rule, part in itertools.groupby(after_title, _is_rule) if not rule)
         message = re.sub(r"Error parsing (__tyro-dummy-inner__\S+ )?", "", " ".join(error))
         raise OptionError(f"{message} (see odelib {' '.join(argv[:1])} --help)".replace("  ", " ")) from None
 

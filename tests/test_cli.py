@@ -1,6 +1,9 @@
 """The command line: every command with good and with bad input, and runs that go on where they stopped."""
 
+import os
 import re
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -95,6 +98,15 @@ def test_bad_input_is_one_line_and_exit_code_2(words, message, capsys, tmp_path,
     said = capsys.readouterr()
     assert message in said.err and said.err.count("\n") == 1 and said.out == ""
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_the_line_is_the_same_whatever_the_terminal_can_draw(encoding):
+    """tyro draws its boxes in two ways."""
+    words = [sys.executable, "-m", "odelib", "train", "--epochs", "many"]
+    done = subprocess.run(words, env={**os.environ, "PYTHONIOENCODING": encoding}, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr == "odelib: --epochs: invalid literal for int() with base 10: 'many' (see odelib train --help)\n"
 
 
 class Stop(Exception):
