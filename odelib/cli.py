@@ -16,7 +16,7 @@ from tyro.conf import OmitArgPrefixes, Positional, subcommand
 
 from odelib.config import PRESETS, Config
 from odelib.data import DataError, load
-from odelib.experiments import STUDIES, record_path, run, study_config
+from odelib.experiments import MEASUREMENTS, STUDIES, measure, missing, record_path, run, study_cases, study_config
 from odelib.odeblock import OptionError, count_evaluations
 from odelib.records import RESULTS, RecordError, Run, load_weights
 from odelib.training import default_device, evaluate
@@ -125,25 +125,46 @@ class Show:
 
 @dataclass
 class Study:
-    """Make the records of a named study, case by case; finished ones are skipped."""
+    """Make the records of a named study, run by run; finished ones are skipped. With a measurement, make only that."""
 
     name: Positional[Literal[tuple(STUDIES)]]  # which study
     case: str | None = None  # one case only
-    seed: int = 0  # seed of the runs
+    seed: int | None = None  # this seed only; by default all that the study plans
     status: bool = False  # only list what is there and what is missing
+    timing: bool = False  # measure seconds per training step; nothing else should run on the machine
+    memory: bool = False  # count what autograd keeps for the backward pass
+    loss_scale: bool = False  # solve the adjoint equation at many scales of the loss
+    gradient_error: bool = False  # compare gradients with a tight reference
+    cross_solver: bool = False  # test the trained networks with other solvers
     out: Path = RESULTS  # folder that holds a folder for each study
     data: Path | None = None  # where full data sets are kept
     device: Device = "auto"  # where to compute
 
     def __call__(self) -> None:
         device = _device(self.device)
-        for case in [self.case] if self.case else STUDIES[self.name]:
-            config = study_config(self.name, case, self.seed)
-            path = record_path(self.name, case, self.seed, self.out)
-            epochs = len(Run.load(path).metrics) if path.exists() else 0
-            print(f"{case:16} {epochs} of {config.epochs} epochs   {path}", flush=True)
-            if not self.status and epochs < config.epochs:
-                _train(config, load(config.dataset, self.data, config.image_size), path, device)
+        asked = [name for name in MEASUREMENTS if getattr(self, name.replace("-", "_"))]
+        if asked and (self.case or self.seed is not None or self.status):
+            raise OptionError(f"--{asked[0]} measures all cases at once; take it without --case, --seed and --status")
+        for name in asked:
+            path = self.out / self.name / f"{name}.json"
+            measure(self.name, name, load("mnist", self.data), path, device)
+            print(f"{name}: record {path}", flush=True)
+        if not asked:
+            self._train(device)
+
+    def _train(self, device: torch.device) -> None:
+        for case in [self.case] if self.case else study_cases(self.name):
+            study_config(self.name, case, 0)  # refuses an unknown case
+            for seed in study_cases(self.name)[case].seeds if self.seed is None else [self.seed]:
+                config = study_config(self.name, case, seed)
+                path = record_path(self.name, case, seed, self.out)
+                epochs = len(Run.load(path).metrics) if path.exists() else 0
+                print(f"{path.stem:24} {epochs} of {config.epochs} epochs   {path}", flush=True)
+                if not self.status and epochs < config.epochs:
+                    _train(config, load(config.dataset, self.data, config.image_size), path, device)
+        if self.status:
+            left = missing(self.name, self.out)
+            print(f"missing: {', '.join(left)}" if left else "nothing is missing")
 
 
 def _is_rule(line: str) -> bool:

@@ -1,52 +1,131 @@
 """Experiments: one run, resumable, and the named studies whose records the book shows."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from odelib.config import Config
+from odelib.cross_solver import CrossSolver, measure_cross_solver
 from odelib.data import Dataset
+from odelib.gradient_error import GradientError, LossScale, measure_gradient_error, measure_loss_scale
+from odelib.memory import Memory, measure_memory
 from odelib.models import build, count_parameters
 from odelib.odeblock import OptionError
-from odelib.records import RESULTS, Environment, RecordError, Run, load_tensors, save_tensors, save_weights
+from odelib.records import (
+    RESULTS,
+    Environment,
+    Record,
+    RecordError,
+    Run,
+    load_tensors,
+    load_weights,
+    save_tensors,
+    save_weights,
+)
+from odelib.timing import Timing, measure_timing
 from odelib.training import EpochMetrics, fit, make_optimizer
+
+@dataclass(frozen=True)
+class Case:
+    """One way of training in a study, and the seeds that the study plans for it."""
+
+    config: Config
+    seeds: tuple[int, ...] = (0,)
+
 
 # The task's recipe: full MNIST, the same for every case.
 _MNIST = Config(dataset="mnist", epochs=5)
+_THREE = (0, 1, 2)
 
-STUDIES: dict[str, dict[str, Config]] = {
+STUDIES: dict[str, dict[str, Case]] = {
     # Task 6. A fixed grid takes one step from t=0 to t=1, as torchdiffeq does by default; "-4" takes four.
     "mnist-gradients": {
-        "direct-dopri5": _MNIST,
-        "adjoint-dopri5": replace(_MNIST, gradient="adjoint"),
-        "adjoint-rk4": replace(_MNIST, gradient="adjoint", method="rk4"),
-        "adjoint-euler": replace(_MNIST, gradient="adjoint", method="euler"),
-        "direct-rk4": replace(_MNIST, method="rk4"),
-        "direct-euler": replace(_MNIST, method="euler"),
-        "adjoint-rk4-4": replace(_MNIST, gradient="adjoint", method="rk4", step_size=0.25),
-        "adjoint-euler-4": replace(_MNIST, gradient="adjoint", method="euler", step_size=0.25),
-        "direct-euler-4": replace(_MNIST, method="euler", step_size=0.25),
-        "seminorm-dopri5": replace(_MNIST, gradient="seminorm"),
-        "none": replace(_MNIST, network="none"),
-        "resnet-1": replace(_MNIST, network="resnet", blocks=1),
-        "resnet-6": replace(_MNIST, network="resnet", blocks=6),
+        "direct-dopri5": Case(_MNIST, _THREE),
+        "adjoint-dopri5": Case(replace(_MNIST, gradient="adjoint"), _THREE),
+        "adjoint-rk4": Case(replace(_MNIST, gradient="adjoint", method="rk4"), _THREE),
+        "adjoint-euler": Case(replace(_MNIST, gradient="adjoint", method="euler"), _THREE),
+        "direct-rk4": Case(replace(_MNIST, method="rk4")),
+        "direct-euler": Case(replace(_MNIST, method="euler")),
+        "adjoint-rk4-4": Case(replace(_MNIST, gradient="adjoint", method="rk4", step_size=0.25)),
+        "adjoint-euler-4": Case(replace(_MNIST, gradient="adjoint", method="euler", step_size=0.25)),
+        "direct-euler-4": Case(replace(_MNIST, method="euler", step_size=0.25)),
+        "seminorm-dopri5": Case(replace(_MNIST, gradient="seminorm")),
+        "none": Case(replace(_MNIST, network="none")),
+        "resnet-1": Case(replace(_MNIST, network="resnet", blocks=1)),
+        "resnet-6": Case(replace(_MNIST, network="resnet", blocks=6)),
     },
 }
+
+# What is measured on trained networks, once all cases are there: one record each, `<folder>/<study>/<name>.json`.
+MEASUREMENTS: dict[str, type[Record]] = {
+    "timing": Timing,
+    "memory": Memory,
+    "loss-scale": LossScale,
+    "gradient-error": GradientError,
+    "cross-solver": CrossSolver,
+}
+_TRAINED = "adjoint-dopri5-seed0.safetensors"  # the network that is measured; its weights are kept with the book
 
 
 def record_path(study: str, case: str, seed: int, folder: Path = RESULTS) -> Path:
     return folder / study / f"{case}-seed{seed}.json"
 
 
-def study_config(study: str, case: str, seed: int) -> Config:
-    """The config of one run of a study. Raises OptionError for an unknown name."""
+def study_cases(study: str) -> dict[str, Case]:
+    """The cases of a study by name. Raises OptionError for an unknown one."""
     if study not in STUDIES:
         raise OptionError(f"no study {study!r}; choose from {', '.join(STUDIES)}")
-    if case not in STUDIES[study]:
-        raise OptionError(f"study {study} has no case {case!r}; choose from {', '.join(STUDIES[study])}")
-    return replace(STUDIES[study][case], seed=seed)
+    return STUDIES[study]
+
+
+def study_config(study: str, case: str, seed: int) -> Config:
+    """The config of one run of a study. Raises OptionError for an unknown name."""
+    cases = study_cases(study)
+    if case not in cases:
+        raise OptionError(f"study {study} has no case {case!r}; choose from {', '.join(cases)}")
+    return replace(cases[case].config, seed=seed)
+
+
+def missing(study: str, folder: Path = RESULTS) -> list[str]:
+    """The records that a study plans and that are not there, or not finished: `<case>-seed<k>` and measurements."""
+    names = []
+    for case, planned in study_cases(study).items():
+        for seed in planned.seeds:
+            path = record_path(study, case, seed, folder)
+            if not path.exists() or not Run.load(path).finished:
+                names.append(path.stem)
+    return names + [name for name in MEASUREMENTS if not (folder / study / f"{name}.json").exists()]
+
+
+def load_measurement(study: str, name: str, folder: Path = RESULTS) -> Record | None:
+    """A measurement (`MEASUREMENTS`) of a study, or None where it has not been made. Raises RecordError."""
+    path = folder / study / f"{name}.json"
+    return MEASUREMENTS[name].load(path) if path.exists() else None
+
+
+def measure(study: str, name: str, data: Dataset, path: Path, device: torch.device) -> Record:
+    """Make a measurement of a study's solvers and keep its record at `path`. Raises RecordError when there is one.
+
+    The networks measured are those whose weights lie beside `path`, or the one that is kept with the book.
+    """
+    if path.exists():
+        raise RecordError(f"{path} holds this measurement; delete it to measure again")
+    configs = {case: planned.config for case, planned in study_cases(study).items()}
+    if name == "cross-solver":
+        record = measure_cross_solver(configs, data, path.parent, device)
+    else:
+        function = {
+            "timing": measure_timing,
+            "memory": measure_memory,
+            "loss-scale": measure_loss_scale,
+            "gradient-error": measure_gradient_error,
+        }[name]
+        trained, _ = load_weights(RESULTS / study / _TRAINED)
+        record = function(configs, data, trained, device)
+    record.save(path)
+    return record
 
 
 def run(

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypeVar
 
 import dacite
 import torch
@@ -62,8 +63,37 @@ class Environment:
         )
 
 
+R = TypeVar("R", bound="Record")
+
+
+class Record:
+    """What a record can do: be written as one JSON file and be read back. Its subclasses are frozen dataclasses."""
+
+    def save(self, path: str | Path) -> None:
+        write_atomically(Path(path), lambda part: part.write_text(self.to_json() + "\n", encoding="utf-8"))
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1)
+
+    @classmethod
+    def load(cls: type[R], path: str | Path) -> R:
+        """Read a record. Raises RecordError, naming the file and the field, when it is not one."""
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecordError(f"{path} cannot be read ({getattr(error, 'strerror', None) or error})") from error
+        return cls.from_json(text, path)
+
+    @classmethod
+    def from_json(cls: type[R], text: str, path: str | Path) -> R:
+        try:
+            return dacite.from_dict(cls, json.loads(text), dacite.Config(strict=True, cast=[tuple]))
+        except (ValueError, TypeError, AttributeError, dacite.DaciteError) as error:
+            raise RecordError(f"{path} is not a record of odelib: {error}") from error
+
+
 @dataclass(frozen=True)
-class Run:
+class Run(Record):
     """A training run: what was asked for, what came out epoch by epoch, and where it was measured."""
 
     config: Config
@@ -80,34 +110,14 @@ class Run:
         """The last epoch, which is the result that is reported."""
         return self.metrics[-1]
 
-    def save(self, path: str | Path) -> None:
-        write_atomically(Path(path), lambda part: part.write_text(self.to_json() + "\n", encoding="utf-8"))
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=1)
-
-    @classmethod
-    def load(cls, path: str | Path) -> "Run":
-        """Read a record. Raises RecordError, naming the file and the field, when it is not one."""
-        try:
-            text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise RecordError(f"{path} cannot be read ({getattr(error, 'strerror', None) or error})") from error
-        return cls.from_json(text, path)
-
-    @classmethod
-    def from_json(cls, text: str, path: str | Path) -> "Run":
-        try:
-            return dacite.from_dict(cls, json.loads(text), dacite.Config(strict=True, cast=[tuple]))
-        except (ValueError, TypeError, AttributeError, dacite.DaciteError) as error:
-            raise RecordError(f"{path} is not a record of odelib: {error}") from error
-
 
 def load_study(name: str, folder: Path = RESULTS) -> dict[str, list[Run]]:
-    """The runs of a study by case, each case's in the order of their seeds: `<folder>/<name>/<case>-seed<k>.json`."""
+    """The finished runs of a study by case, in the order of their seeds: `<folder>/<name>/<case>-seed<k>.json`."""
     runs: dict[str, list[Run]] = {}
     for path in sorted((folder / name).glob("*-seed*.json")):
-        runs.setdefault(path.stem.rpartition("-seed")[0], []).append(Run.load(path))
+        run = Run.load(path)
+        if run.finished:
+            runs.setdefault(path.stem.rpartition("-seed")[0], []).append(run)
     return {case: sorted(found, key=lambda run: run.config.seed) for case, found in runs.items()}
 
 

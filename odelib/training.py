@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from odelib.config import Config
@@ -100,6 +100,22 @@ def evaluate(model: nn.Module, data: Images, batch_size: int = 1000) -> tuple[fl
     return loss / len(data), correct / len(data)
 
 
+def train_step(
+    model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor, label_smoothing: float = 0.0
+) -> tuple[float, int, int]:
+    """Update the weights once, by images x (b, c, h, w) and labels y (b,).
+
+    Returns the loss before the update in nats, NFE forward and NFE backward.
+    """
+    optimizer.zero_grad()
+    with count_evaluations(model) as forward:
+        loss = F.cross_entropy(model(x), y, label_smoothing=label_smoothing)
+    with count_evaluations(model) as backward:
+        loss.backward()
+    optimizer.step()
+    return loss.item(), forward.n, backward.n  # item() waits for the device, which keeps a clock honest
+
+
 def fit(
     model: nn.Module,
     data: Dataset,
@@ -144,21 +160,15 @@ def _train_epoch(model, images: Images, config: Config, optimizer, schedule, epo
         passing = batches(images, config.batch_size, config.augment, generator)
         # tqdm shows itself on a terminal only (disable=None)
         for x, y in tqdm(passing, f"epoch {epoch}", steps, leave=False, disable=None):
-            optimizer.zero_grad()
             where = f"in epoch {epoch}, step {n + 1},"
             with _solver_failures(where):
-                with count_evaluations(model) as forward:
-                    loss = F.cross_entropy(model(x), y, label_smoothing=config.label_smoothing)
-                with count_evaluations(model) as backward:
-                    loss.backward()
-            optimizer.step()
-            value = loss.item()  # waits for the device, which keeps the clock honest
-            if not math.isfinite(value):
-                raise FloatingPointError(f"{where} the loss is {value}; {_REMEDY}")
+                loss, forward, backward = train_step(model, optimizer, x, y, config.label_smoothing)
+            if not math.isfinite(loss):
+                raise FloatingPointError(f"{where} the loss is {loss}; {_REMEDY}")
             lr = optimizer.param_groups[0]["lr"]
             schedule.step()
-            n, loss_sum = n + 1, loss_sum + value
-            forward_sum, backward_sum = forward_sum + forward.n, backward_sum + backward.n
+            n, loss_sum = n + 1, loss_sum + loss
+            forward_sum, backward_sum = forward_sum + forward, backward_sum + backward
     return {
         "train_loss": loss_sum / n,
         "nfe_forward": forward_sum / n,

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,10 +10,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from odelib import Config, RecordError, Run
+from odelib import Config, RecordError, Run, load_study
 from odelib.cli import main
-from odelib.experiments import run
-from odelib.records import load_tensors
+from odelib.experiments import MEASUREMENTS, STUDIES, Case, load_measurement, missing, run
+from odelib.records import RESULTS, load_tensors
 
 SMALL = "--stem one-shot --width 8 --method rk4 --batch-size 16 --lr 0.05 --dataset mnist --device cpu".split()
 
@@ -62,8 +63,24 @@ def test_data_counts_every_class(capsys):
 
 def test_study_status_trains_nothing(tmp_path, capsys):
     assert main(["study", "mnist-gradients", "--status", "--out", str(tmp_path), "--device", "cpu"]) == 0
-    assert "adjoint-dopri5   0 of 5 epochs" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert re.search(r"adjoint-dopri5-seed2 +0 of 5 epochs", said)
+    assert "missing: direct-dopri5-seed0, direct-dopri5-seed1," in said and said.rstrip().endswith("cross-solver")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_status_names_a_record_that_was_deleted_or_is_unfinished(tmp_path, capsys):
+    shutil.copytree(RESULTS / "mnist-gradients", tmp_path / "mnist-gradients")
+    there = missing("mnist-gradients", tmp_path)
+    record = Run.load(tmp_path / "mnist-gradients" / "none-seed0.json")
+    (tmp_path / "mnist-gradients" / "none-seed0.json").unlink()
+    replace(record, metrics=record.metrics[:2]).save(tmp_path / "mnist-gradients" / "resnet-1-seed0.json")
+    assert set(missing("mnist-gradients", tmp_path)) - set(there) == {"none-seed0", "resnet-1-seed0"}
+    assert main(["study", "mnist-gradients", "--status", "--out", str(tmp_path), "--device", "cpu"]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"none-seed0 +0 of 5 epochs", said) and re.search(r"resnet-1-seed0 +2 of 5 epochs", said)
+    assert "none" not in load_study("mnist-gradients", tmp_path)
+    assert "resnet-1" not in load_study("mnist-gradients", tmp_path)
 
 
 def test_a_study_is_made_and_skipped_when_it_is_there(mnist_root, tmp_path, capsys):
@@ -72,6 +89,32 @@ def test_a_study_is_made_and_skipped_when_it_is_there(mnist_root, tmp_path, caps
     assert "epoch   5" in capsys.readouterr().out
     assert main(words) == 0
     assert "epoch   5" not in capsys.readouterr().out
+
+
+def test_a_study_makes_the_seeds_that_it_plans_or_the_one_asked_for(mnist_root, tmp_path, monkeypatch):
+    small = Config(dataset="mnist", network="none", width=8, epochs=1, batch_size=16)
+    monkeypatch.setitem(STUDIES, "mnist-gradients", {"small": Case(small, seeds=(0, 1))})
+    words = ["study", "mnist-gradients", "--out", str(tmp_path), "--device", "cpu"]
+    assert main([*words, "--seed", "7"]) == 0
+    assert [run.config.seed for run in load_study("mnist-gradients", tmp_path)["small"]] == [7]
+    assert main(words) == 0
+    assert [run.config.seed for run in load_study("mnist-gradients", tmp_path)["small"]] == [0, 1, 7]
+    assert missing("mnist-gradients", tmp_path) == list(MEASUREMENTS)
+
+
+def test_a_measurement_is_made_once(mnist_root, tmp_path, capsys, monkeypatch):
+    cases = {"adjoint-euler": Case(Config(dataset="mnist", gradient="adjoint", method="euler", batch_size=16))}
+    monkeypatch.setitem(STUDIES, "mnist-gradients", cases)
+    words = ["study", "mnist-gradients", "--timing", "--out", str(tmp_path), "--device", "cpu"]
+    assert main(words) == 0
+    path = tmp_path / "mnist-gradients" / "timing.json"
+    before = path.read_bytes()
+    (row,) = load_measurement("mnist-gradients", "timing", tmp_path).rows
+    assert (row.case, row.nfe_forward, row.nfe_backward) == ("adjoint-euler", 1, 1)
+    assert main(words) == 2
+    assert "holds this measurement; delete it to measure again" in capsys.readouterr().err
+    assert path.read_bytes() == before
+    assert load_measurement("mnist-gradients", "memory", tmp_path) is None
 
 
 @pytest.mark.parametrize(
@@ -90,6 +133,8 @@ def test_a_study_is_made_and_skipped_when_it_is_there(mnist_root, tmp_path, caps
         (["data", "nowhere"], "no data set 'nowhere'"),
         (["study", "nothing"], "nothing"),
         (["study", "mnist-gradients", "--case", "nothing"], "has no case 'nothing'"),
+        (["study", "mnist-gradients", "--seed", "-1"], "seed must not be negative"),
+        (["study", "mnist-gradients", "--timing", "--case", "none"], "--timing measures all cases at once"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(words, message, capsys, tmp_path, monkeypatch):

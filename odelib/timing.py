@@ -1,0 +1,89 @@
+"""Timing: seconds per training step, so measured that cases can be compared."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from odelib.config import Config
+from odelib.data import Dataset, batches
+from odelib.models import ImageClassifier, build
+from odelib.records import Environment, Record
+from odelib.training import make_optimizer, train_step
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """The training steps of one case."""
+
+    case: str
+    nfe_forward: int
+    nfe_backward: int
+    seconds: tuple[float, ...]  # of one training step, one value a round
+
+    @property
+    def quartiles(self) -> tuple[float, float, float]:
+        """First quartile, median and third quartile of the seconds per step."""
+        return tuple(np.percentile(self.seconds, [25, 50, 75]).tolist())
+
+
+@dataclass(frozen=True)
+class Timing(Record):
+    """Seconds per training step of several cases, taken in turns in one process."""
+
+    environment: Environment
+    batch_size: int
+    steps_per_epoch: int
+    rows: tuple[StepTime, ...]
+
+
+def interleave(
+    actions: dict[str, Callable[[], object]],
+    rounds: int,
+    warmup: int = 2,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list[float]]:
+    """Seconds that each action takes, `rounds` values for each, after `warmup` rounds that are not kept.
+
+    A round runs every action once, so that a machine that becomes slower for a while slows all of them alike. Every
+    other round goes backwards: no action always follows the same one. `clock` gives seconds.
+    """
+    seconds = {name: [] for name in actions}
+    for turn in range(warmup + rounds):
+        order = list(actions) if turn % 2 == 0 else list(reversed(actions))
+        for name in order:
+            start = clock()
+            actions[name]()
+            if turn >= warmup:
+                seconds[name].append(clock() - start)
+    return seconds
+
+
+def measure_timing(
+    cases: dict[str, Config], data: Dataset, trained: ImageClassifier, device: torch.device, rounds: int = 21
+) -> Timing:
+    """Time the training step of every case on one batch of `data`, on a quiet machine.
+
+    Networks with an ODE block take the weights of `trained`, since NFE, and time with it, depends on them; the others
+    keep their first weights. The learning rate is 0: all the work of an update is done, and the weights stay.
+    """
+    data = data.to(device)
+    actions, nfe = {}, {}
+    for case, config in cases.items():
+        model = build(config, data).to(device)
+        if config.network == "odenet":
+            model.load_state_dict(trained.state_dict())
+        optimizer = make_optimizer(model, config)
+        optimizer.param_groups[0]["lr"] = 0.0
+        x, y = next(batches(data.train, config.batch_size))
+
+        def step(case=case, model=model, optimizer=optimizer, x=x, y=y):
+            nfe[case] = train_step(model, optimizer, x, y)[1:]
+
+        actions[case] = step
+    seconds = interleave(actions, rounds)
+    rows = tuple(StepTime(case, *nfe[case], tuple(seconds[case])) for case in cases)
+    batch_size = next(iter(cases.values())).batch_size
+    return Timing(Environment.here(device), batch_size, len(data.train) // batch_size, rows)
