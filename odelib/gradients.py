@@ -38,6 +38,7 @@ def odeint_adjoint(
         raise ValueError(f"times must run strictly up or strictly down, got {times.tolist()}")
     if parameters is None:
         parameters = tuple(f.parameters()) if isinstance(f, nn.Module) else ()
+    parameters = [p for p in parameters if p.requires_grad]  # frozen ones need no place in the backward equation
 
     def dynamics(t: Tensor, z: Tensor) -> Tensor:
         dz = f(t, z)

@@ -1,0 +1,503 @@
+"""The chapter `adjoint`: every identity it claims, and the module that it builds.
+
+All in float64 and, unless a test says otherwise, on a tanh network that depends on the time.
+"""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.autograd.functional import jvp, vjp
+from torchdiffeq import odeint
+from torchdiffeq import odeint_adjoint as theirs
+
+from odelib.gradients import odeint_adjoint
+
+DOUBLE = torch.float64
+TIMES = torch.tensor([0.0, 0.3, 0.7, 1.0], dtype=DOUBLE)
+
+
+def tight(f, z, times):
+    return odeint(f, z, times, rtol=1e-10, atol=1e-12)
+
+
+def euler(f, z, times, steps=8):
+    """`steps` Euler steps in every interval; plain autograd goes through."""
+    states = [z]
+    for t0, t1 in zip(times[:-1], times[1:]):
+        h = (t1 - t0) / steps
+        for k in range(steps):
+            z = z + h * f(t0 + k * h, z)
+        states.append(z)
+    return torch.stack(states)
+
+
+class Field(nn.Module):
+    """A tanh network of the time and the state, (b, 3) to (b, 3)."""
+
+    def __init__(self, autonomous=False):
+        super().__init__()
+        self.inner, self.outer, self.clock = nn.Linear(4, 6), nn.Linear(6, 3), 0.0 if autonomous else 1.0
+        self.double()
+
+    def forward(self, t, z):
+        time = self.clock * t * torch.ones_like(z[..., :1])
+        return 2 * self.outer(torch.tanh(2 * self.inner(torch.cat([z, time], dim=-1))))
+
+
+@pytest.fixture
+def f():
+    return Field()
+
+
+@pytest.fixture
+def z0():
+    return torch.randn(2, 3, dtype=DOUBLE)
+
+
+def loss_of(states, weight):
+    """A loss that is linear in no state and looks at each of them."""
+    return (weight * states.sin()).sum() + 0.1 * states.prod(dim=0).sum()
+
+
+def gradients(solver, f, z0, times, weight):
+    """Gradients for z0, the times and every parameter."""
+    z0, times = z0.clone().requires_grad_(), times.clone().requires_grad_()
+    loss = loss_of(solver(f, z0, times), weight)
+    return torch.autograd.grad(loss, [z0, times, *f.parameters()])
+
+
+def ours(f, z0, times):
+    return odeint_adjoint(f, z0, times, tight)
+
+
+def error(value, reference):
+    return ((value - reference).norm() / reference.norm()).item()
+
+
+def path_and_adjoint(f, z0, w, grid, solve=tight):
+    """z and a at the times of `grid`; a = w at its last."""
+    z = solve(f, z0, grid)
+
+    def pair(t, y):
+        return torch.stack([f(t, y[0]), -vjp(lambda z: f(t, z), y[0], y[1])[1]])
+
+    back = solve(pair, torch.stack([z[-1], w]), grid.flip(0)).flip(0)
+    return z, back[:, 1]
+
+
+# The theorem: gradients for z0, theta and every time
+
+
+@pytest.mark.parametrize("times", [TIMES, TIMES[[0, 3]], TIMES.flip(0), 2 * TIMES - 3], ids=str)
+def test_own_adjoint_equals_direct_and_torchdiffeq(f, z0, times):
+    weight = torch.randn(len(times), 2, 3, dtype=DOUBLE)
+    mine = gradients(ours, f, z0, times, weight)
+    for reference in (
+        gradients(tight, f, z0, times, weight),
+        gradients(lambda f, z, t: theirs(f, z, t, rtol=1e-10, atol=1e-12), f, z0, times, weight),
+    ):
+        for name, value, expected in zip(["z0", "times", *dict(f.named_parameters())], mine, reference, strict=True):
+            assert expected.norm() > 1e-3, name
+            assert error(value, expected) < 1e-7, name
+
+
+def test_gradients_of_every_time_are_those_of_finite_differences(f, z0):
+    weight, h = torch.randn(4, 2, 3, dtype=DOUBLE), 1e-4
+    mine = gradients(ours, f, z0, TIMES, weight)[1]
+    with torch.no_grad():
+        for i in range(4):
+            shift = torch.zeros(4, dtype=DOUBLE)
+            shift[i] = h
+            above, below = (loss_of(tight(f, z0, TIMES + s), weight).item() for s in (shift, -shift))
+            assert mine[i].item() == pytest.approx((above - below) / (2 * h), rel=1e-6)
+
+
+def test_gradcheck_for_state_times_and_parameters(f, z0):
+    times = TIMES[[0, 2, 3]].clone().requires_grad_()
+    z0 = z0[:1].clone().requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda z, t, *theta: odeint_adjoint(f, z, t, tight, theta), (z0, times, *f.parameters()), eps=1e-4, rtol=1e-5
+    )
+
+
+def test_end_time_derivatives_have_the_signs_of_the_theorem(f, z0):
+    """dL/dt1 = a(t1) f(t1), dL/dt0 = -a(t0) f(t0): for a positive speed and L = z(t1), a longer way is a larger L."""
+
+    def constant(t, z):
+        return torch.full_like(z, 3.0) + 0 * z
+
+    times = torch.tensor([0.0, 2.0], dtype=DOUBLE, requires_grad=True)
+    odeint_adjoint(constant, torch.zeros(1, dtype=DOUBLE), times, tight)[-1].sum().backward()
+    assert times.grad.tolist() == pytest.approx([-3.0, 3.0])
+
+
+def test_an_observation_at_the_start_pulls_at_z0_and_not_at_t0(f, z0):
+    times, z0 = TIMES[[0, 3]].clone().requires_grad_(), z0.clone().requires_grad_()
+    w = torch.randn(2, 3, dtype=DOUBLE)
+    gz, gt = torch.autograd.grad((w * ours(f, z0, times)[0]).sum(), [z0, times])
+    torch.testing.assert_close(gz, w, rtol=0, atol=0)
+    assert gt.tolist() == [0.0, 0.0]
+
+
+# Lemmas
+
+
+def test_solution_is_differentiable_and_its_derivative_obeys_the_variational_equation(f, z0):
+    direction = torch.randn(2, 3, dtype=DOUBLE)
+
+    def pair(t, y):
+        return torch.stack(jvp(lambda z: f(t, z), y[0], y[1]))
+
+    s = tight(pair, torch.stack([z0, direction]), TIMES)[-1, 1]
+    remainders = []
+    for eps in (1e-2, 1e-3):
+        moved = tight(f, z0 + eps * direction, TIMES)[-1] - tight(f, z0, TIMES)[-1]
+        remainders.append((moved - eps * s).norm().item())
+    assert remainders[0] / remainders[1] == pytest.approx(100, rel=0.15)  # the remainder is of second order
+
+
+def test_value_function_is_constant_along_the_path_and_a_is_its_gradient(f, z0):
+    w = torch.randn(2, 3, dtype=DOUBLE)
+    z, a = path_and_adjoint(f, z0, w, TIMES)
+    for i in range(3):
+        y = z[i].detach().requires_grad_()
+        value = (w * tight(f, y, TIMES[i:])[-1]).sum()
+        assert value.item() == pytest.approx((w * z[-1]).sum().item(), rel=1e-8)
+        assert error(torch.autograd.grad(value, y)[0], a[i]) < 1e-7
+
+
+# The five proofs
+
+
+def test_linear_dynamics_have_the_adjoint_of_the_matrix_exponential():
+    """a(t) = exp(A^T (1 - t)) w: A^T, and not A, which this A tells apart."""
+    A = torch.tensor([[0.3, 2.0], [-1.0, -0.5]], dtype=DOUBLE, requires_grad=True)
+    w, z0 = torch.tensor([1.0, -2.0], dtype=DOUBLE), torch.tensor([0.7, 0.4], dtype=DOUBLE, requires_grad=True)
+    times = torch.tensor([0.0, 1.0], dtype=DOUBLE)
+    loss = w @ odeint_adjoint(lambda t, z: A @ z, z0, times, tight, [A])[-1]
+    gz, gA = torch.autograd.grad(loss, [z0, A])
+    expected = torch.autograd.grad(w @ torch.linalg.matrix_exp(A) @ z0, [z0, A])
+    assert error(gz, expected[0]) < 1e-8 and error(gA, expected[1]) < 1e-8
+    assert error(torch.linalg.matrix_exp(A.detach()) @ w, gz) > 0.1
+
+
+def test_short_time_flow_map_is_identity_plus_eps_jacobian_up_to_second_order(f, z0):
+    z, a = path_and_adjoint(f, z0[0], torch.ones(3, dtype=DOUBLE), torch.tensor([0.0, 0.01, 0.1, 1.0], dtype=DOUBLE))
+    J = torch.autograd.functional.jacobian(lambda z: f(TIMES[0], z), z0[0])
+    defects = [(a[0] - a[i] - eps * J.T @ a[i]).norm().item() for i, eps in ((1, 0.01), (2, 0.1))]
+    assert 50 < defects[1] / defects[0] < 200
+
+
+def test_euler_backpropagation_is_the_recursion(f, z0):
+    n, w = 5, torch.randn(2, 3, dtype=DOUBLE)
+    h, t = 1 / n, torch.arange(n, dtype=DOUBLE) / n
+    start = z0.clone().requires_grad_()
+    expected = torch.autograd.grad((w * euler(f, start, TIMES[[0, 3]], n)[-1]).sum(), [start, *f.parameters()])
+    states = [z0]
+    for k in range(n):
+        states.append((states[-1] + h * f(t[k], states[-1])).detach())
+    a, g = w, [torch.zeros_like(p) for p in f.parameters()]
+    for k in reversed(range(n)):
+        z = states[k].requires_grad_()
+        Ja, *products = torch.autograd.grad(f(t[k], z), [z, *f.parameters()], a)
+        a, g = a + h * Ja, [old + h * new for old, new in zip(g, products, strict=True)]
+    for value, reference in zip([a, *g], expected, strict=True):
+        assert error(value, reference) < 1e-12
+
+
+RK4 = ([[], [1 / 2], [0, 1 / 2], [0, 0, 1]], [1 / 6, 1 / 3, 1 / 3, 1 / 6], [0, 1 / 2, 1 / 2, 1])
+
+
+def test_runge_kutta_backpropagation_is_the_partitioned_method(f, z0):
+    """The stages l_i of the adjoint, with weights b_j alpha_ji / b_i, for one step of classical RK4."""
+    alpha, b, c = RK4
+    h, w = 0.5, torch.randn(2, 3, dtype=DOUBLE)
+    start = z0.clone().requires_grad_()
+    slopes, places = [], []
+    for row, ci in zip(alpha, c):
+        places.append(start + h * sum((x * k for x, k in zip(row, slopes)), torch.zeros_like(z0)))
+        slopes.append(f(torch.tensor(ci * h, dtype=DOUBLE), places[-1]))
+    end = start + h * sum(bi * k for bi, k in zip(b, slopes))
+    expected = torch.autograd.grad((w * end).sum(), [start, *f.parameters()])
+    products = {}
+    for i in reversed(range(4)):
+        stage = w + h * sum((b[j] * alpha[j][i] / b[i] * products[j][0] for j in range(i + 1, 4)), torch.zeros_like(w))
+        y = places[i].detach().requires_grad_()
+        products[i] = torch.autograd.grad(f(torch.tensor(c[i] * h, dtype=DOUBLE), y), [y, *f.parameters()], stage)
+    rebuilt = [sum(h * b[i] * products[i][k] for i in range(4)) for k in range(len(expected))]
+    rebuilt[0] = w + rebuilt[0]
+    for value, reference in zip(rebuilt, expected, strict=True):
+        assert error(value, reference) < 1e-12
+
+
+@pytest.mark.parametrize("method, order", [("euler", 1), ("midpoint", 2), ("rk4", 4)])
+def test_gradient_through_the_steps_converges_with_the_order_of_the_method(f, z0, method, order):
+    weight, errors = torch.randn(2, 2, 3, dtype=DOUBLE), []
+    exact = gradients(ours, f, z0, TIMES[[0, 3]], weight)
+    for steps in (32, 64):
+
+        def solve(f, z, t):
+            return odeint(f, z, t, method=method, options={"step_size": 1 / steps})
+
+        found = gradients(solve, f, z0, TIMES[[0, 3]], weight)
+        errors.append(max(error(x, y) for x, y in zip((found[0], *found[2:]), (exact[0], *exact[2:]))))
+    slope = torch.tensor(errors[0] / errors[1]).log2().item()
+    assert slope == pytest.approx(order, abs=0.35)
+
+
+def sensitivity_and_adjoint(f, z0, w, dz0, dtheta, grid):
+    """z, a, the sensitivity s in the direction (dz0, dtheta) and f_theta dtheta at the times of `grid`."""
+    names = [name for name, _ in f.named_parameters()]
+    theta = tuple(p.detach() for p in f.parameters())
+
+    def joint(t, z, *values):
+        return torch.func.functional_call(f, dict(zip(names, values)), (t, z))
+
+    def tangent(t, z, s):
+        return torch.func.jvp(lambda z, *values: joint(t, z, *values), (z, *theta), (s, *dtheta))
+
+    def push(t, z):
+        zero = torch.zeros_like(z)
+        return tangent(t, z, zero)[1]
+
+    states = tight(lambda t, y: torch.stack(tangent(t, y[0], y[1])), torch.stack([z0, dz0]), grid)
+    z, a = path_and_adjoint(f, z0, w, grid)
+    return z, a, states[:, 1], torch.stack([push(t, z_) for t, z_ in zip(grid, z)])
+
+
+def gauss(n):
+    """Nodes and weights of Gauss-Legendre quadrature on [0, 1], with 0 and 1 as further nodes of weight zero."""
+    x, weight = np.polynomial.legendre.leggauss(n)
+    nodes = torch.tensor([0.0, *((x + 1) / 2), 1.0], dtype=DOUBLE)
+    return nodes, torch.tensor([0.0, *(weight / 2), 0.0], dtype=DOUBLE)
+
+
+def test_duality_and_the_lagrangian_for_any_multiplier(f, z0):
+    """a.s grows by a.f_theta dtheta alone, and any path lambda gives the same derivative, with the terms in s added."""
+    grid, weight = gauss(24)
+    w, dz0 = torch.randn(2, 2, 3, dtype=DOUBLE)
+    dtheta = tuple(torch.randn_like(p) for p in f.parameters())
+    with torch.no_grad():
+        z, a, s, push = sensitivity_and_adjoint(f, z0, w, dz0, dtheta, grid)
+        derivative = (w * s[-1]).sum().item()
+        gathered = (weight * (a * push).sum(dim=(1, 2))).sum()
+        assert ((a[0] * dz0).sum() + gathered).item() == pytest.approx(derivative, rel=1e-8)
+        p, q = torch.randn(2, 2, 3, dtype=DOUBLE)
+        multiplier = torch.stack([p * torch.cos(3 * t) + q * t**2 for t in grid])
+        rate = torch.stack([-3 * p * torch.sin(3 * t) + 2 * q * t for t in grid])
+        Jl = torch.stack([vjp(lambda x: f(t, x), x, v)[1] for t, x, v in zip(grid, z, multiplier)])
+        inside = ((rate + Jl) * s + multiplier * push).sum(dim=(1, 2))
+        total = ((w - multiplier[-1]) * s[-1]).sum() + (multiplier[0] * dz0).sum() + (weight * inside).sum()
+        assert total.item() == pytest.approx(derivative, rel=1e-8)
+        assert (weight * ((rate + Jl) * s).sum(dim=(1, 2))).sum().abs() > 0.1  # the terms that a removes are not small
+
+
+def test_product_of_adjoint_and_sensitivity_is_constant(f, z0):
+    w, dz0 = torch.randn(2, 2, 3, dtype=DOUBLE)
+    with torch.no_grad():
+        _, a, s, _ = sensitivity_and_adjoint(f, z0, w, dz0, tuple(map(torch.zeros_like, f.parameters())), TIMES)
+    products = (a * s).sum(dim=(1, 2))
+    assert ((products - products[0]).abs().max() / products[0].abs()).item() < 1e-8
+    assert (a[0] - a[-1]).norm() > 0.1
+
+
+def test_hamiltonian_is_conserved_by_autonomous_dynamics_only(z0):
+    w = torch.randn(2, 3, dtype=DOUBLE)
+    spread = {}
+    for autonomous in (True, False):
+        f = Field(autonomous)
+        z, a = path_and_adjoint(f, z0, w, TIMES)
+        H = torch.stack([(a_ * f(t, z_)).sum() for t, z_, a_ in zip(TIMES, z, a)])
+        spread[autonomous] = ((H - H[0]).abs().max() / H[0].abs()).item()
+    assert spread[True] < 1e-8 and spread[False] > 1e-3
+
+
+def test_exact_change_of_the_loss_for_a_large_change_of_theta(f, z0):
+    """L(theta + d) - L(theta) is the integral of a difference of Hamiltonians, and d is not small."""
+    torch.manual_seed(1)
+    changed, w = Field(), torch.randn(2, 3, dtype=DOUBLE)
+    nodes, weight = gauss(24)
+    end = nodes[-1]
+    with torch.no_grad():
+        path = tight(changed, z0, nodes)
+    total = 0.0
+    for t, z, share in list(zip(nodes, path, weight))[1:-1]:
+        y = z.clone().requires_grad_()
+        value = (w * tight(f, y, torch.stack([t, end]))[-1].sin()).sum()
+        (a,) = torch.autograd.grad(value, y)
+        total += (share * (a * (changed(t, z) - f(t, z))).sum()).item()
+    with torch.no_grad():
+        old, new = ((w * g[-1].sin()).sum().item() for g in (tight(f, z0, TIMES), path))
+    assert abs(new - old) > 0.1
+    assert total == pytest.approx(new - old, rel=1e-7)
+
+
+# Parameters and time as states, batches, running costs
+
+
+def test_clock_as_a_state_gives_the_gradient_of_the_start(f, z0):
+    """dL/dt0 = -a(t0) f(t0) = -w f(t1) + the integral of a df/dt."""
+    w = torch.randn(2, 3, dtype=DOUBLE)
+    nodes, weight = gauss(24)
+    z, a = path_and_adjoint(f, z0, w, nodes)
+    at = [(a_ * jvp(lambda t: f(t, z_), t, torch.ones_like(t))[1]).sum() for t, z_, a_ in zip(nodes, z, a)]
+    by_clock = -(w * f(nodes[-1], z[-1])).sum() + (weight * torch.stack(at)).sum()
+    assert by_clock.item() == pytest.approx(-(a[0] * f(nodes[0], z0)).sum().item(), rel=1e-8)
+
+
+def test_parameters_as_states_give_the_same_gradient(f, z0):
+    """theta appended to the state, with dtheta/dt = 0: the adjoint's part for it is dL/dtheta."""
+    names, shapes = zip(*((name, p.shape) for name, p in f.named_parameters()))
+    theta = torch.cat([p.detach().flatten() for p in f.parameters()])
+
+    def whole(t, y):
+        z, flat = y[:6].view(2, 3), y[6:]
+        values = [v.view(s) for v, s in zip(flat.split([s.numel() for s in shapes]), shapes)]
+        dz = torch.func.functional_call(f, dict(zip(names, values)), (t, z))
+        return torch.cat([dz.flatten(), torch.zeros_like(flat)])
+
+    y = torch.cat([z0.flatten(), theta]).requires_grad_()
+    w = torch.randn(2, 3, dtype=DOUBLE)
+    odeint_adjoint(whole, y, TIMES, tight)[-1, :6].mul(w.flatten()).sum().backward()
+    (w * ours(f, z0, TIMES)[-1]).sum().backward()
+    assert error(y.grad[6:], torch.cat([p.grad.flatten() for p in f.parameters()])) < 1e-7
+
+
+def test_gradient_of_a_batch_is_the_sum_over_its_images(f):
+    z0, w = torch.randn(2, 4, 3, dtype=DOUBLE)
+    together = torch.autograd.grad((w * ours(f, z0, TIMES)[-1]).sum(), f.parameters())
+    alone = [torch.autograd.grad((w[k] * ours(f, z0[k], TIMES)[-1]).sum(), f.parameters()) for k in range(4)]
+    for value, parts in zip(together, zip(*alone), strict=True):
+        assert error(value, sum(parts)) < 1e-8
+
+
+def test_running_cost_adds_its_gradient_to_the_adjoint_equation(f, z0):
+    """L = integral of g(z): da/dt = -J^T a - dg/dz with a(t1) = 0."""
+
+    def cost(z):
+        return (z**2).sum() / 2
+
+    def with_cost(t, y):
+        return torch.cat([f(t, y[:6].view(2, 3)).flatten(), cost(y[:6])[None]])
+
+    y = torch.cat([z0.flatten(), torch.zeros(1, dtype=DOUBLE)]).requires_grad_()
+    (expected,) = torch.autograd.grad(odeint_adjoint(with_cost, y, TIMES, tight, f.parameters())[-1, -1], y)
+    z1 = tight(f, z0, TIMES)[-1]
+
+    def pair(t, y):
+        return torch.stack([f(t, y[0]), -vjp(lambda z: f(t, z), y[0], y[1])[1] - y[0]])
+
+    a0 = tight(pair, torch.stack([z1, torch.zeros_like(z1)]), TIMES[[3, 0]])[-1, 1]
+    assert error(a0.flatten(), expected[:6]) < 1e-7
+
+
+# What the method is not
+
+
+def test_adjoint_on_a_fixed_grid_is_not_the_gradient_of_the_discrete_loss(f, z0):
+    weight, gaps = torch.randn(2, 2, 3, dtype=DOUBLE), []
+    for steps in (16, 32, 64):
+        direct = gradients(lambda f, z, t: euler(f, z, t, steps), f, z0, TIMES[[0, 3]], weight)
+        adjoint = gradients(
+            lambda f, z, t: odeint_adjoint(f, z, t, lambda *args: euler(*args, steps)), f, z0, TIMES[[0, 3]], weight
+        )
+        gaps.append(error(adjoint[0], direct[0]))
+    assert gaps[0] > 1e-3
+    assert 1.6 < gaps[0] / gaps[1] < 2.4 and 1.6 < gaps[1] / gaps[2] < 2.4
+
+
+def test_intermediate_times_mend_the_reconstruction_of_a_decay():
+    """A transient z_1 that dies as e^(-20 t) and leaves its trace in z_2; dL/dz_1(0) = 1 needs the transient back."""
+
+    def fast(t, z):
+        return torch.stack([-20 * z[0], 20 * z[0] ** 2])
+
+    def gradient(pieces, direct=False):
+        z0 = torch.tensor([1.0, 0.0], dtype=DOUBLE, requires_grad=True)
+        times = torch.linspace(0, 1, pieces + 1, dtype=DOUBLE)
+
+        def solver(f, z, t):
+            return odeint(f, z, t, rtol=1e-6, atol=1e-6)
+
+        states = solver(fast, z0, times) if direct else odeint_adjoint(fast, z0, times, solver)
+        return torch.autograd.grad(states[-1, 1], z0)[0][0].item()
+
+    assert abs(gradient(1, direct=True) - 1) < 1e-4
+    assert abs(gradient(1) - 1) > 1
+    assert abs(gradient(10) - 1) < 1e-3
+
+
+# The door, and odds and ends of the module
+
+
+@pytest.mark.parametrize(
+    "times, message",
+    [
+        ([0.0], "at least two"),
+        ([[0.0, 1.0]], "vector"),
+        ([0, 1], "floats"),
+        ([0.0, 1.0, 1.0], "strictly"),
+        ([0.0, 1.0, 0.5], "strictly"),
+        ([0.0, float("nan")], "strictly"),
+    ],
+)
+def test_times_are_checked(f, z0, times, message):
+    with pytest.raises(ValueError, match=message):
+        odeint_adjoint(f, z0, torch.tensor(times), tight)
+
+
+def test_dynamics_and_solver_of_wrong_shape_are_named(f, z0):
+    with pytest.raises(ValueError, match=r"shape of the state: got \(1, 3\) for \(2, 3\)"):
+        odeint_adjoint(lambda t, z: z[:1], z0, TIMES, euler)
+    with pytest.raises(ValueError, match=r"solve must return the shape \(4, 2, 3\).*got \(2, 3\)"):
+        odeint_adjoint(f, z0, TIMES, lambda f, z, t: euler(f, z, t)[-1])
+
+
+def test_frozen_parameters_get_none_and_disturb_no_other(f, z0):
+    (ours(f, z0, TIMES)[-1] ** 2).sum().backward()
+    expected = f.outer.weight.grad.clone()
+    f.zero_grad()
+    f.inner.requires_grad_(False)
+    (ours(f, z0, TIMES)[-1] ** 2).sum().backward()
+    assert f.inner.weight.grad is None
+    assert error(f.outer.weight.grad, expected) < 1e-7
+
+
+def test_dynamics_of_the_time_alone_have_the_identity_as_gradient():
+    z0 = torch.randn(2, 3, dtype=DOUBLE, requires_grad=True)
+    odeint_adjoint(lambda t, z: torch.ones_like(z) * t, z0, TIMES, tight)[-1].sum().backward()
+    torch.testing.assert_close(z0.grad, torch.ones_like(z0))
+
+
+def test_unused_parameter_gets_zero_and_a_second_derivative_is_refused(f, z0):
+    f.idle = nn.Parameter(torch.ones(2, dtype=DOUBLE))
+    z0 = z0.requires_grad_()
+    (g, *_, idle) = torch.autograd.grad(
+        ours(f, z0, TIMES)[-1].pow(2).sum(), [z0, f.inner.weight, f.idle], create_graph=True
+    )
+    assert idle.tolist() == [0.0, 0.0]
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        g.sum().backward()
+
+
+def test_states_of_images_and_of_float32_keep_shape_and_dtype():
+    conv = nn.Conv2d(2, 2, 3, padding=1)
+    z0 = torch.randn(3, 2, 4, 4, requires_grad=True)
+    times = torch.tensor([0.0, 1.0], requires_grad=True)
+    states = odeint_adjoint(lambda t, z: torch.tanh(conv(z)), z0, times, euler, tuple(conv.parameters()))
+    states[-1].sum().backward()
+    assert states.shape == (2, 3, 2, 4, 4) and z0.grad.shape == z0.shape
+    assert {g.dtype for g in (z0.grad, times.grad, conv.weight.grad)} == {torch.float32}
+
+
+def test_nothing_but_the_requested_states_and_the_parameters_is_kept(f, z0):
+    """Memory does not grow with the steps."""
+    kept = []
+    for steps in (4, 64):
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x: sizes.append(x.numel()) or x, lambda x: x):
+            odeint_adjoint(f, z0, TIMES, lambda *p: euler(*p, steps))
+        kept.append(sum(sizes))
+    parameters = sum(p.numel() for p in f.parameters())
+    assert kept == [len(TIMES) + 4 * z0.numel() + parameters] * 2
