@@ -4,6 +4,7 @@ __version__ = "0.1.0"
 
 from odelib.config import PRESETS, Config
 from odelib.data import DataError, Dataset, Images, load
+from odelib.memory import count_saved_bytes
 from odelib.models import ImageClassifier, build, count_parameters
 from odelib.odeblock import ODEBlock, count_evaluations
 from odelib.odefunc import ODEfunc
@@ -25,6 +26,7 @@ __all__ = [
     "build",
     "count_evaluations",
     "count_parameters",
+    "count_saved_bytes",
     "evaluate",
     "fit",
     "load",

@@ -24,6 +24,12 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     display(Markdown("\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)))
 
 
+def mean_and_range(values: Sequence[float], digits: int = 2) -> str:
+    """The mean, and from least to most where there are several values: `1.50 (1.00 to 2.00)`."""
+    mean = f"{sum(values) / len(values):.{digits}f}"
+    return mean if len(values) == 1 else f"{mean} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
 def metrics_table(run: Run) -> None:
     """Show a run epoch by epoch."""
     header = ["epoch", "loss", "train accuracy", "test accuracy", "NFE forward", "NFE backward", "seconds", "lr"]

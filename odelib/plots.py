@@ -55,18 +55,42 @@ def metrics_by_epoch(runs: dict[str, Sequence[Run]], names: Sequence[str]) -> Fi
     """
     figure, axes = panels(len(names))
     for ax, name in zip(axes, names):
-        scale = 100 if name.endswith("accuracy") else 1
         for case, repeats in runs.items():
-            epochs = min(len(run.metrics) for run in repeats)
-            values = scale * np.array([[getattr(m, name) for m in run.metrics[:epochs]] for run in repeats])
-            x = np.arange(1, epochs + 1)
-            (line,) = ax.plot(x, values.mean(axis=0), label=case)
-            ax.fill_between(x, values.min(axis=0), values.max(axis=0), color=line.get_color(), alpha=0.2)
+            _mean_and_band(ax, repeats, name, case)
         ax.set_xlabel("epoch")
         ax.set_ylabel(LABELS[name])
-        ax.xaxis.get_major_locator().set_params(integer=True)
     axes[0].legend()
     return figure
+
+
+def accuracy_by_epoch(groups: dict[str, dict[str, Sequence[Run]]], lowest: float = 96.0) -> Figure:
+    """Training accuracy above, test accuracy below, one column for each group of cases, all on one scale.
+
+    Lines and bands as in `metrics_by_epoch`; the axis ends at `lowest` percent.
+    """
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(2, len(groups), figsize=(7.2, 4.6), sharex=True, sharey=True, squeeze=False)
+    for column, (group, runs) in zip(axes.T, groups.items()):
+        for ax, name in zip(column, ("train_accuracy", "test_accuracy")):
+            for case, repeats in runs.items():
+                _mean_and_band(ax, repeats, name, case)
+        column[0].set_title(group, fontsize=10)
+        if runs:
+            column[0].legend(fontsize=8, loc="lower right")
+        column[1].set_xlabel("epoch")
+    axes[0, 0].set(ylabel=LABELS["train_accuracy"], ylim=(lowest, 100))
+    axes[1, 0].set(ylabel=LABELS["test_accuracy"])
+    return figure
+
+
+def _mean_and_band(ax: Axes, repeats: Sequence[Run], name: str, label: str) -> None:
+    scale = 100 if name.endswith("accuracy") else 1
+    epochs = min(len(run.metrics) for run in repeats)
+    values = scale * np.array([[getattr(m, name) for m in run.metrics[:epochs]] for run in repeats])
+    x = np.arange(1, epochs + 1)
+    (line,) = ax.plot(x, values.mean(axis=0), label=label)
+    ax.fill_between(x, values.min(axis=0), values.max(axis=0), color=line.get_color(), alpha=0.2)
+    ax.xaxis.get_major_locator().set_params(integer=True)
 
 
 def image_grid(images: UInt8[Tensor, "n c h w"], titles: Sequence[str], columns: int = 10) -> Figure:

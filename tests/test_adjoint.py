@@ -255,7 +255,7 @@ def sensitivity_and_adjoint(f, z0, w, dz0, dtheta, grid):
         return torch.func.functional_call(f, dict(zip(names, values)), (t, z))
 
     def tangent(t, z, s):
-        return torch.func.jvp(lambda z, *values: joint(t, z, *values), (z, *theta), (s, *dtheta))
+        return jvp(lambda z, *values: joint(t, z, *values), (z, *theta), (s, *dtheta))
 
     def push(t, z):
         zero = torch.zeros_like(z)

@@ -192,7 +192,7 @@ def test_gradient_of_the_block_in_closed_form(gradient):
 
 
 def test_a_coarse_solver_has_a_larger_gradient_error_than_a_fine_one(cases, tiny, trained):
-    found = measure_gradient_error(cases, tiny, trained, CPU, images=4)
+    found = measure_gradient_error(cases, tiny, trained, CPU, images=2)
     rows = {row.case: row for row in found.rows}
     assert set(rows) == {"direct-dopri5", "adjoint-dopri5", "adjoint-euler"}
     assert found.reference_error < 0.01
@@ -202,7 +202,7 @@ def test_a_coarse_solver_has_a_larger_gradient_error_than_a_fine_one(cases, tiny
 
 
 def test_a_larger_loss_makes_the_adjoint_dearer_and_better(cases, tiny, trained):
-    found = measure_loss_scale(cases, tiny, trained, CPU, images=4, scales=(1.0, 1e2, 1e5))
+    found = measure_loss_scale(cases, tiny, trained, CPU, images=2, scales=(1.0, 1e4))
     rows = [row for row in found.rows if row.gradient == "adjoint"]
     assert rows[-1].nfe_backward > rows[0].nfe_backward
     assert rows[-1].theta_error < rows[0].theta_error
@@ -241,9 +241,9 @@ def test_a_measurement_read_back_is_the_one_that_was_saved(cases, tiny, trained,
     elif name == "timing":
         made = Timing(Environment.here(CPU), 16, 3, (StepTime("a", 26, 0, (0.25, 1 / 3)),))
     elif name == "loss-scale":
-        made = measure_loss_scale(cases, tiny, trained, CPU, images=4, scales=(1.0, 1e2))
+        made = measure_loss_scale(cases, tiny, trained, CPU, images=2, scales=(1.0,))
     else:
-        made = {"memory": measure_memory, "gradient-error": measure_gradient_error}[name](cases, tiny, trained, CPU, 4)
+        made = {"memory": measure_memory, "gradient-error": measure_gradient_error}[name](cases, tiny, trained, CPU, 2)
     made.save(tmp_path / f"{name}.json")
     kind = MEASUREMENTS[name]
     assert kind.load(tmp_path / f"{name}.json") == made

@@ -1,0 +1,89 @@
+"""Figures show the numbers of the records; tables and numbers for the prose are what they say."""
+
+import builtins
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+
+from odelib import load_study, pages
+from odelib.plots import accuracy_by_epoch, flow, image_grid, metrics_by_epoch
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def study():
+    return load_study("mnist-gradients")
+
+
+def drawn(ax):
+    return {line.get_label(): line.get_ydata() for line in ax.lines}
+
+
+def test_a_line_is_the_mean_over_runs_and_a_band_reaches_from_least_to_most(study):
+    repeats = [study["none"][0], study["resnet-6"][0]]  # two different runs stand for two seeds
+    figure = metrics_by_epoch({"a": repeats}, ["test_accuracy", "seconds"])
+    values = np.array([[m.test_accuracy for m in run.metrics] for run in repeats])
+    np.testing.assert_allclose(drawn(figure.axes[0])["a"], 100 * values.mean(axis=0))
+    band = figure.axes[0].collections[0].get_paths()[0].vertices[:, 1]
+    assert band.min() == pytest.approx(100 * values.min()) and band.max() == pytest.approx(100 * values.max())
+    seconds = np.array([[m.seconds for m in run.metrics] for run in repeats])
+    np.testing.assert_allclose(drawn(figure.axes[1])["a"], seconds.mean(axis=0))
+
+
+def test_accuracies_stand_in_columns_and_an_empty_group_says_nothing(study, recwarn):
+    figure = accuracy_by_epoch({"ODE": {}, "controls": {"none": study["none"]}})
+    top, bottom = figure.axes[1], figure.axes[3]
+    (run,) = study["none"]
+    np.testing.assert_allclose(drawn(top)["none"], [100 * m.train_accuracy for m in run.metrics])
+    np.testing.assert_allclose(drawn(bottom)["none"], [100 * m.test_accuracy for m in run.metrics])
+    assert [ax.get_title() for ax in figure.axes[:2]] == ["ODE", "controls"] and not figure.axes[0].lines
+    assert not recwarn.list
+
+
+def test_every_image_gets_its_title(sample):
+    figure = image_grid(sample.train.images[:5], list("abcde"), columns=3)
+    assert [ax.get_title() for ax in figure.axes] == ["a", "b", "c", "d", "e", ""]
+    np.testing.assert_array_equal(figure.axes[4].images[0].get_array(), sample.train.images[4, 0])
+
+
+def test_the_flow_is_drawn_in_the_plane_of_the_class_means():
+    """Three classes, far apart in the first two channels only at the end: there every class stays together."""
+    labels = torch.arange(3).repeat(4)
+    corners = torch.tensor([[0.0, 0.0, 0.0], [9.0, 0.0, 0.0], [0.0, 9.0, 0.0]])[labels]
+    states = torch.stack([torch.zeros(12, 3), corners])[..., None, None].expand(2, 12, 3, 2, 2)
+    figure = flow(states, labels, [0.0, 1.0])
+    start, end = ([c.get_offsets() for c in ax.collections] for ax in figure.axes[:2])
+    assert all((np.ptp(points, axis=0) < 1e-5).all() for points in (*start, *end))
+    sides = sorted(np.linalg.norm(end[i][0] - end[j][0]) for i, j in ((0, 1), (0, 2), (1, 2)))
+    assert sides == pytest.approx([9, 9, 9 * 2**0.5], rel=1e-5)
+
+
+@pytest.mark.parametrize("values, said", [([1.5], "1.50"), ([1.0, 3.0, 2.0], "2.00 (1.00 to 3.00)")])
+def test_mean_and_range(values, said):
+    assert pages.mean_and_range(values) == said
+
+
+def test_a_table_sets_numbers_to_the_right_and_text_to_the_left(monkeypatch):
+    shown = []
+    monkeypatch.setattr(pages, "display", shown.append)
+    pages.table(["name", "n", "share"], [["a", 3, "0.5%"], ["b", 4, "1%"]])
+    assert shown[0].data.splitlines()[1:] == ["| :-- | --: | --: |", "| a | 3 | 0.5% |", "| b | 4 | 1% |"]
+
+
+def test_glue_does_nothing_where_the_books_tools_are_not_installed(monkeypatch):
+    real = builtins.__import__
+
+    def without_myst(name, *rest):
+        if name == "myst_nb":
+            raise ImportError(name)
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without_myst)
+    pages.glue("key", "value")
