@@ -147,7 +147,7 @@ class Study:
             raise OptionError(f"--{asked[0]} measures all cases at once; take it without --case, --seed and --status")
         for name in asked:
             path = self.out / self.name / f"{name}.json"
-            measure(self.name, name, load("mnist", self.data), path, device)
+            measure(self.name, name, self.data, path, device)
             print(f"{name}: record {path}", flush=True)
         if not asked:
             self._train(device)

@@ -8,7 +8,7 @@ import torch
 
 from odelib.config import Config
 from odelib.cross_solver import CrossSolver, measure_cross_solver
-from odelib.data import Dataset
+from odelib.data import Dataset, load
 from odelib.gradient_error import GradientError, LossScale, measure_gradient_error, measure_loss_scale
 from odelib.memory import Memory, measure_memory
 from odelib.models import build, count_parameters
@@ -105,14 +105,16 @@ def load_measurement(study: str, name: str, folder: Path = RESULTS) -> Record | 
     return MEASUREMENTS[name].load(path) if path.exists() else None
 
 
-def measure(study: str, name: str, data: Dataset, path: Path, device: torch.device) -> Record:
+def measure(study: str, name: str, data_root: Path | None, path: Path, device: torch.device) -> Record:
     """Make a measurement of a study's solvers and keep its record at `path`. Raises RecordError when there is one.
 
-    The networks measured are those whose weights lie beside `path`, or the one that is kept with the book.
+    The networks measured are those whose weights lie beside `path`, or the one that is kept with the book; the data
+    set, from `data_root`, is that of the study. Raises DataError when it cannot be had.
     """
     if path.exists():
         raise RecordError(f"{path} holds this measurement; delete it to measure again")
     configs = {case: planned.config for case, planned in study_cases(study).items()}
+    data = load(next(iter(configs.values())).dataset, data_root)
     if name == "cross-solver":
         record = measure_cross_solver(configs, data, path.parent, device)
     else:
