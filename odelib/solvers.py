@@ -63,6 +63,7 @@ class Tableau:
         return self.c[-1] == 1 and self.b[-1] == 0 and self.a[-1] == self.b[:-1]
 
 
+# fmt: off
 EULER = Tableau("euler", 1, c=(0,), a=((),), b=(1,))
 MIDPOINT = Tableau("midpoint", 2, c=(0, 1 / 2), a=((), (1 / 2,)), b=(0, 1))  # Runge 1895
 HEUN = Tableau("heun", 2, c=(0, 1), a=((), (1,)), b=(1 / 2, 1 / 2))  # the trapezoidal rule
@@ -72,20 +73,21 @@ RK4 = Tableau(  # Kutta 1901, "the" Runge-Kutta method; HNW table II.1.2
     c=(0, 1 / 2, 1 / 2, 1),
     a=((), (1 / 2,), (0, 1 / 2), (0, 0, 1)),
     b=(1 / 6, 1 / 3, 1 / 3, 1 / 6),
-)  # fmt: skip
+)
+
 RK4_38 = Tableau(  # Kutta 1901, the 3/8 rule; torchdiffeq's "rk4"; HNW table II.1.2
     "rk4_38", 4,
     c=(0, 1 / 3, 2 / 3, 1),
     a=((), (1 / 3,), (-1 / 3, 1), (1, -1, 1)),
     b=(1 / 8, 3 / 8, 3 / 8, 1 / 8),
-)  # fmt: skip
+)
 BOSH3 = Tableau(  # Bogacki and Shampine 1989, order 3 with an embedded 2
     "bosh3", 3,
     c=(0, 1 / 2, 3 / 4, 1),
     a=((), (1 / 2,), (0, 3 / 4), (2 / 9, 1 / 3, 4 / 9)),
     b=(2 / 9, 1 / 3, 4 / 9, 0),
     error=(-5 / 72, 1 / 12, 1 / 9, -1 / 8),
-)  # fmt: skip
+)
 DOPRI5 = Tableau(  # Dormand and Prince 1980, 5 with an embedded 4; HNW table II.5.2, dense: II.6
     "dopri5", 5,
     c=(0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1, 1),
@@ -104,7 +106,7 @@ DOPRI5 = Tableau(  # Dormand and Prince 1980, 5 with an embedded 4; HNW table II
         -12715105075 / 11282082432, 0, 87487479700 / 32700410799, -10690763975 / 1880347072,
         701980252875 / 199316789632, -1453857185 / 822651844, 69997945 / 29380423,
     ),
-)  # fmt: skip
+)
 TSIT5 = Tableau(  # Tsitouras 2011, 5 with an embedded 4; its numbers are published as decimals
     "tsit5", 5,
     c=(0, 0.161, 0.327, 0.9, 0.9800255409045097, 1, 1),
@@ -125,7 +127,8 @@ TSIT5 = Tableau(  # Tsitouras 2011, 5 with an embedded 4; its numbers are publis
            0.1447110071732629, -0.5823571654525552, 0.45808210592918697, -1 / 66),
     dense=(-1.0530884977290216, 0.1017, 2.490627285651252793, -16.54810288924490272,
            47.37952196281928122, -34.87065786149660974, 2.5),
-)  # fmt: skip
+)
+# fmt: on
 
 TABLEAUS = (EULER, MIDPOINT, HEUN, RK4, RK4_38, BOSH3, DOPRI5, TSIT5)
 METHODS = {tableau.name: tableau for tableau in TABLEAUS}
