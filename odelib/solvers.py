@@ -182,8 +182,7 @@ class Controller:
         exponent = 1 / order - 0.75 * self.beta
         factor = self.safety * max(ratio, 1e-10) ** -exponent
         factor *= max(previous, 1e-4) ** self.beta
-        factor = min(max(factor, self.smallest), self.largest)
-        return factor if ratio <= 1 else min(factor, 1.0)
+        return min(max(factor, self.smallest), self.largest)
 
 
 def odeint(
@@ -295,7 +294,7 @@ def fixed_steps(
     """The states at `times`, each interval cut into equal steps of `step_size` at most."""
     states, first, taken = [z], None, 0
     for start, end in zip(times, times[1:]):
-        n = math.ceil(abs(end - start) / step_size * (1 - 1e-9))  # 0.1 goes 10 times into 1
+        n = math.ceil(abs(end - start) / step_size * (1 - 1e-9))  # 1.1 / 0.1 is 11
         n = max(n, int(start != end))
         taken += n
         if taken > max_steps:
