@@ -25,7 +25,7 @@ def odeint_adjoint(
     """The states of dz/dt = f(t, z) at `times`.          (Chen et al. 2018, Algorithm 2)
 
     z0 is the state at times[0], of any shape. `times` run strictly up or strictly down.
-    `solve(f, z, times)` is any solver: it returns the states (n, *state) at all `times`, the
+    `solve(f, z, times)` is any solver: it returns the states `(n, *state)` at all `times`, the
     first of which is z. It is used forward for z, and backward, once for every interval, for
     the flat vector of z, a and the gradient of theta; an adaptive one so has a single norm
     over all three. Gradients reach z0, `times` and `parameters`, which are those of f by
