@@ -16,7 +16,17 @@ from tyro.conf import OmitArgPrefixes, Positional, subcommand
 
 from odelib.config import PRESETS, Config
 from odelib.data import DataError, load
-from odelib.experiments import MEASUREMENTS, STUDIES, measure, missing, record_path, run, study_cases, study_config
+from odelib.experiments import (
+    MEASUREMENTS,
+    STUDIES,
+    measure,
+    measurement_path,
+    missing,
+    record_path,
+    run,
+    study_cases,
+    study_config,
+)
 from odelib.odeblock import OptionError, count_evaluations
 from odelib.records import RESULTS, RecordError, Run, load_weights
 from odelib.training import default_device, evaluate
@@ -146,7 +156,7 @@ class Study:
         if asked and (self.case or self.seed is not None or self.status):
             raise OptionError(f"--{asked[0]} measures all cases at once; take it without --case, --seed and --status")
         for name in asked:
-            path = self.out / self.name / f"{name}.json"
+            path = measurement_path(self.name, name, self.out)
             measure(self.name, name, self.data, path, device)
             print(f"{name}: record {path}", flush=True)
         if not asked:

@@ -58,7 +58,7 @@ STUDIES: dict[str, dict[str, Case]] = {
     },
 }
 
-# What is measured on trained networks, once all cases are there: one record each, `<folder>/<study>/<name>.json`.
+# What is measured on trained networks, once all cases are there: one record each.
 MEASUREMENTS: dict[str, type[Record]] = {
     "timing": Timing,
     "memory": Memory,
@@ -71,6 +71,10 @@ _TRAINED = "adjoint-dopri5-seed0.safetensors"  # the network that is measured; i
 
 def record_path(study: str, case: str, seed: int, folder: Path = RESULTS) -> Path:
     return folder / study / f"{case}-seed{seed}.json"
+
+
+def measurement_path(study: str, name: str, folder: Path = RESULTS) -> Path:
+    return folder / study / f"{name}.json"
 
 
 def study_cases(study: str) -> dict[str, Case]:
@@ -96,12 +100,12 @@ def missing(study: str, folder: Path = RESULTS) -> list[str]:
             path = record_path(study, case, seed, folder)
             if not path.exists() or not Run.load(path).finished:
                 names.append(path.stem)
-    return names + [name for name in MEASUREMENTS if not (folder / study / f"{name}.json").exists()]
+    return names + [name for name in MEASUREMENTS if not measurement_path(study, name, folder).exists()]
 
 
 def load_measurement(study: str, name: str, folder: Path = RESULTS) -> Record | None:
     """A measurement (`MEASUREMENTS`) of a study, or None where it has not been made. Raises RecordError."""
-    path = folder / study / f"{name}.json"
+    path = measurement_path(study, name, folder)
     return MEASUREMENTS[name].load(path) if path.exists() else None
 
 
