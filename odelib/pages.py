@@ -1,10 +1,22 @@
 """What the book's pages use to show results: numbers for the prose, tables. Works outside the book as well."""
 
+import base64
+import html
+import io
+import json
 from collections.abc import Sequence
 
+import matplotlib.pyplot as plt
+import numpy as np
 from IPython.display import Markdown, display
+from jaxtyping import UInt8
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
 
-from odelib.records import Run
+from odelib.records import RESULTS, Run
+
+FIGURES = RESULTS.parent / "figures"
 
 
 def glue(key: str, value: str) -> None:
@@ -47,3 +59,39 @@ def metrics_table(run: Run) -> None:
         for m in run.metrics
     ]
     table(header, rows)
+
+
+def interactive(name: str, data: dict, still: Figure, alt: str) -> None:
+    """Show the figure that readers can move: `book/figures/<name>.js` draws it from `data`, which goes along as JSON.
+
+    The script defines `show(root, data)`, and adds the figure to the element `root`. Where no script runs, and on paper,
+    the picture `still` stands in its place, with the text `alt`. `still` is closed.
+    """
+    png = io.BytesIO()
+    still.savefig(png, format="png")
+    plt.close(still)
+    picture = base64.b64encode(png.getvalue()).decode()
+    text = json.dumps(data, separators=(",", ":")).replace("</", r"<\/")  # no </script> within the script
+    script = (FIGURES / f"{name}.js").read_text(encoding="utf-8")
+    page = f"""<div class="interactive" id="figure-{name}">
+<style>{(FIGURES / "style.css").read_text(encoding="utf-8")}</style>
+<img class="still" src="data:image/png;base64,{picture}" alt="{html.escape(alt)}">
+<script>(() => {{
+{script}
+const root = document.getElementById("figure-{name}");
+root.classList.add("live");
+show(root, {text});
+}})();</script></div>"""
+    display({"text/html": page, "image/png": picture, "text/plain": alt}, raw=True)
+
+
+def sprite(images: UInt8[Tensor, "n 1 h w"], columns: int) -> str:
+    """One picture of all images, dark on white, `columns` in a row, as the text of a data URI."""
+    n, _, height, width = images.shape
+    rows = -(-n // columns)
+    sheet = np.zeros((rows * columns, height, width), dtype=np.uint8)
+    sheet[:n] = images[:, 0].cpu().numpy()
+    sheet = sheet.reshape(rows, columns, height, width).swapaxes(1, 2).reshape(rows * height, columns * width)
+    png = io.BytesIO()
+    Image.fromarray(255 - sheet).quantize(16).save(png, format="PNG", optimize=True)  # 16 greys, a third of the bytes
+    return f"data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}"

@@ -107,8 +107,8 @@ def image_grid(images: UInt8[Tensor, "n c h w"], titles: Sequence[str], columns:
     return figure
 
 
-def flow(states: Float[Tensor, "t n c h w"], labels: Int64[Tensor, "n"], times: Sequence[float]) -> Figure:
-    """States at several times in one fixed plane, one panel a time, every point drawn as the number of its class.
+def class_plane(states: Float[Tensor, "t n c h w"], labels: Int64[Tensor, "n"]) -> Float[Tensor, "t n 2"]:
+    """States at several times as points of one fixed plane.
 
     A state is first averaged over the image, as the head does. The plane is the one in which the class means at the
     last time lie farthest apart: their first two principal axes.
@@ -116,7 +116,12 @@ def flow(states: Float[Tensor, "t n c h w"], labels: Int64[Tensor, "n"], times: 
     pooled = states.mean(dim=(3, 4))
     means = torch.stack([pooled[-1, labels == label].mean(dim=0) for label in labels.unique()])
     axes_of_means = torch.linalg.svd(means - means.mean(dim=0), full_matrices=False).Vh[:2]
-    points = ((pooled - means.mean(dim=0)) @ axes_of_means.T).cpu().numpy()
+    return (pooled - means.mean(dim=0)) @ axes_of_means.T
+
+
+def flow(states: Float[Tensor, "t n c h w"], labels: Int64[Tensor, "n"], times: Sequence[float]) -> Figure:
+    """States at several times in the plane of `class_plane`, one panel a time, each drawn as the number of its class."""
+    points = class_plane(states, labels).cpu().numpy()
     rows = -(-len(times) // 3)
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(rows, 3, figsize=(7.2, 2.5 * rows), sharex=True, sharey=True, squeeze=False)

@@ -1,4 +1,5 @@
-"""Read (and so run) a page again when what it computes with has changed: odelib's sources, its data, the records.
+"""Read (and so run) a page again when what it computes with has changed: odelib's sources, its data, the records, the
+scripts of its figures.
 
 Sphinx looks only at the page's own file, so that without this a warm build would show old results without a word.
 """
@@ -6,7 +7,13 @@ Sphinx looks only at the page's own file, so that without this a warm build woul
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PATTERNS = ("odelib/**/*.py", "odelib/**/*.npz", "book/results/**/*.json", "book/results/**/*.safetensors")
+PATTERNS = (
+    "odelib/**/*.py",
+    "odelib/**/*.npz",
+    "book/figures/*",
+    "book/results/**/*.json",
+    "book/results/**/*.safetensors",
+)
 
 
 def depend_on_sources(app, docname, source):
