@@ -1,5 +1,6 @@
 """What all tests share: no network, no data of the user, a few real digits, configs that train in a blink."""
 
+import shutil
 import socket
 from dataclasses import replace
 
@@ -57,3 +58,18 @@ def mnist_root(tiny, tmp_path, monkeypatch):
     np.savez(root / "mnist.npz", **arrays)
     monkeypatch.setenv("ODELIB_DATA", str(root))
     return root
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Headless Chromium, the system's own; it reaches local addresses and files only."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright")
+    program = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
+    if program is None:
+        pytest.skip("no browser: install Debian's chromium, or Chrome")
+    # A name that is no local address resolves to nothing, so that a page that needs the network shows it.
+    offline = ["--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=offline)
+        yield browser
+        browser.close()

@@ -17,7 +17,7 @@ function show(root, data) {
         ${classes.map((c) => `<g data-class="${c}"><path class="tail"/></g>`).join("")}<circle class="ring" r="10"/></svg>
       <div class="controls">
         <button name="play" type="button">Play</button>
-        <label class="wide">t <input name="time" type="range" min="0" max="${last}" value="${Math.round(0.15 * last)}"></label>
+        <label class="wide">t <input name="time" type="range" min="0" max="${last}" value="${Math.round(0.25 * last)}"></label>
         <div class="classes" role="group" aria-label="show one class">${classes.map((c) =>
           `<button type="button" data-class="${c}" aria-pressed="false">${c}</button>`).join("")}</div>
       </div>

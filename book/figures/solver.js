@@ -42,8 +42,8 @@ function show(root, data) {
     <div class="moving solver">
       <svg viewBox="${-SIZE} ${-SIZE} ${2 * SIZE} ${2 * SIZE}">
         <path class="field"/><path class="accurate"/><path class="gap"/><path class="taken"/><g class="dots"></g>
-        <circle class="start" r="7" tabindex="0" role="slider" aria-roledescription="point of the plane"
-          aria-label="start: arrow keys move it"/>
+        <g class="start" tabindex="0" role="slider" aria-roledescription="point of the plane"
+          aria-label="start: arrow keys move it"><circle class="grip" r="24"/><circle r="7"/></g>
       </svg>
       <div class="controls">
         <label>field <select name="field">${options(FIELDS)}</select></label>
@@ -56,7 +56,7 @@ function show(root, data) {
       </div>
     </div>`);
   const find = (selector) => root.querySelector(selector);
-  const [svg, handle, size, said] = ["svg", "circle.start", "[name=size]", "output"].map(find);
+  const [svg, handle, size, said] = ["svg", ".start", "[name=size]", "output"].map(find);
   let field, start;
 
   const at = (z) => z.map((zi, i) => {
@@ -92,9 +92,7 @@ function show(root, data) {
     const [end, goal] = [states.at(-1), accurate.at(-1)];
     const arrived = states.length > n && accurate.length > ACCURATE_STEPS;
     find("path.gap").setAttribute("d", arrived ? path([end, goal]) : "");
-    const [x, y] = at(start);
-    handle.setAttribute("cx", x);
-    handle.setAttribute("cy", y);
+    handle.setAttribute("transform", `translate(${at(start)})`);
     handle.setAttribute("aria-valuenow", start[0].toFixed(2));
     handle.setAttribute("aria-valuetext", `x ${start[0].toFixed(2)}, y ${start[1].toFixed(2)}`);
     const h = (field.time / n).toPrecision(2);
