@@ -64,8 +64,8 @@ def metrics_table(run: Run) -> None:
 def interactive(name: str, data: dict, still: Figure, alt: str) -> None:
     """Show the figure that readers can move: `book/figures/<name>.js` draws it from `data`, which goes along as JSON.
 
-    The script defines `show(root, data)`, and adds the figure to the element `root`. Where no script runs, and on paper,
-    the picture `still` stands in its place, with the text `alt`. `still` is closed.
+    The script defines `show(root, data)`, which adds the figure to the element `root`. Where no script runs, and on
+    paper, the picture `still` stands in its place, with the text `alt`. `still` is closed.
     """
     png = io.BytesIO()
     still.savefig(png, format="png")
@@ -93,5 +93,6 @@ def sprite(images: UInt8[Tensor, "n 1 h w"], columns: int) -> str:
     sheet[:n] = images[:, 0].cpu().numpy()
     sheet = sheet.reshape(rows, columns, height, width).swapaxes(1, 2).reshape(rows * height, columns * width)
     png = io.BytesIO()
-    Image.fromarray(255 - sheet).quantize(16).save(png, format="PNG", optimize=True)  # 16 greys, a third of the bytes
+    # 16 greys save a third of the bytes.
+    Image.fromarray(255 - sheet).quantize(16).save(png, format="PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}"

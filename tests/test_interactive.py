@@ -100,7 +100,7 @@ def figure(browser):
     def figure(name, page, **options):
         path = SITE / f"{page}.html"
         if not path.exists():
-            pytest.skip(f"no built site: {path.relative_to(SITE.parents[1])} is missing, run jupyter-book build book first")
+            pytest.skip(f"no {path.name} in _build/html: run jupyter-book build book first")
         opened.append(browser.new_context(viewport={"width": 390, "height": 844}, **options))
         tab = opened[-1].new_page()
         tab.goto(path.as_uri(), wait_until="domcontentloaded")
@@ -159,6 +159,24 @@ def test_the_start_moves_by_keyboard_click_and_drag(figure):
     places.append(start.get_attribute("aria-valuetext"))
     tab.mouse.up()
     assert places[:2] == ["x 1.00, y 0.00", "x 1.00, y 0.06"] and len(set(places)) == 4
+
+
+@pytest.mark.browser
+def test_a_finger_drags_the_start_and_does_not_scroll_the_page(figure):
+    solver = figure("solver", "solvers", has_touch=True, is_mobile=True)
+    start, tab = solver.locator(".start"), solver.page
+    box, scrolled = start.bounding_box(), tab.evaluate("scrollY")
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    touch = tab.context.new_cdp_session(tab)
+    for kind, points in (
+        ("touchStart", [{"x": x, "y": y}]),
+        *(("touchMove", [{"x": x, "y": y - 15 * k}]) for k in range(1, 6)),
+        ("touchEnd", []),
+    ):
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    tab.wait_for_timeout(200)
+    height = float(start.get_attribute("aria-valuetext").split(" y ")[1])
+    assert height > 1 and tab.evaluate("scrollY") == scrolled
 
 
 @pytest.mark.browser

@@ -14,17 +14,20 @@ function show(root, data) {
   root.insertAdjacentHTML("beforeend", `
     <div class="moving flow">
       <svg aria-hidden="true"><path class="way"/>
-        ${classes.map((c) => `<g data-class="${c}"><path class="tail"/></g>`).join("")}<circle class="ring" r="10"/></svg>
+        ${classes.map((c) => `<g data-class="${c}"><path class="tail"/></g>`).join("")}
+        <circle class="ring" r="10"/></svg>
       <div class="controls">
         <button name="play" type="button">Play</button>
-        <label class="wide">t <input name="time" type="range" min="0" max="${last}" value="${Math.round(0.25 * last)}"></label>
+        <label class="wide">t
+          <input name="time" type="range" min="0" max="${last}" value="${Math.round(0.25 * last)}"></label>
         <div class="classes" role="group" aria-label="show one class">${classes.map((c) =>
           `<button type="button" data-class="${c}" aria-pressed="false">${c}</button>`).join("")}</div>
       </div>
       <div class="followed">
         <span class="thumbnail" role="img"></span>
         <div>
-          <label class="wide">digit <input name="digit" type="range" min="0" max="${n - 1}" value="${data.follow}"></label>
+          <label class="wide">digit
+            <input name="digit" type="range" min="0" max="${n - 1}" value="${data.follow}"></label>
           <output aria-live="polite"></output>
         </div>
       </div>

@@ -125,6 +125,7 @@ function show(root, data) {
   find("[name=method]").addEventListener("change", draw);
   size.addEventListener("input", draw);
   svg.addEventListener("click", moveToPointer);
+  handle.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false }); // drag, do not scroll
   handle.addEventListener("pointerdown", (event) => handle.setPointerCapture(event.pointerId));
   handle.addEventListener("pointermove", (event) => {
     if (handle.hasPointerCapture(event.pointerId)) moveToPointer(event);
