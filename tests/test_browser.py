@@ -1,0 +1,183 @@
+"""The built site as a reader gets it: every page in headless Chromium, wide and narrow, light and dark.
+
+`pytest -m browser`, after `jupyter-book build book` and `pip install -e ".[browser]"`. Chromium, or Chrome, is the
+system's own.
+"""
+
+import functools
+import http.server
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+
+SITE = Path(__file__).parents[1] / "_build" / "html"
+PAGES = sorted(path.name for path in SITE.glob("*.html"))
+WIDTHS = {"desk": (1280, 900), "phone": (390, 844)}
+# Colours depend on the theme, the layout on the width: two views show both, and one page is seen in the other two.
+VIEWS = [(page, *view) for page in PAGES for view in [("desk", "light"), ("phone", "dark")]]
+VIEWS += [("solvers.html", "desk", "dark"), ("solvers.html", "phone", "light")]
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not PAGES, reason="no built site in _build/html: run jupyter-book build book first"),
+]
+
+# What a page's HTML must satisfy by itself; each entry of the answer that is not empty is a fault.
+INSPECT = r"""() => {
+  const visible = e => e.getClientRects().length > 0;
+  const text = e => e.textContent.trim().slice(0, 60);
+  const images = [...document.querySelectorAll("img")].filter(visible);
+  const headings = [...document.querySelectorAll("h1, h2, h3, h4, h5, h6")].filter(visible);
+  const formulas = [...document.querySelectorAll(".math")];
+  return {
+    "images that did not load": images.filter(e => !(e.complete && e.naturalWidth)).map(e => e.src),
+    "images without a description": images.filter(e => !e.alt.trim() || /[0-9a-f]{16}|\.(png|svg|jpe?g)$/.test(e.alt))
+      .filter(e => !e.closest("a.logo")).map(e => e.src),
+    "formulas with an error": [...document.querySelectorAll("mjx-merror")].map(e => e.getAttribute("data-mjx-error")),
+    "formulas not rendered": formulas.filter(e => !e.querySelector("mjx-container") || /\\[()\[\]]/.test(
+      [...e.childNodes].filter(c => c.nodeType === 3).map(c => c.data).join(""))).map(text),
+    "a first heading missing or repeated": headings.filter(e => e.tagName === "H1").length === 1
+      ? [] : headings.filter(e => e.tagName === "H1").map(text).concat("not exactly one h1"),
+    "headings that skip a level": headings.filter((e, i) => i && e.tagName[1] > +headings[i - 1].tagName[1] + 1).map(text),
+    "fonts that did not load": [...document.fonts].filter(f => f.status === "error").map(f => f.family),
+    "sideways scrolling of the page": document.documentElement.scrollWidth <= document.documentElement.clientWidth
+      ? [] : [`${document.documentElement.scrollWidth} > ${document.documentElement.clientWidth} pixels`],
+  };
+}"""
+
+
+@pytest.fixture(scope="session")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api", reason='no playwright: pip install -e ".[browser]"')
+    program = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
+    if program is None:
+        pytest.skip("no browser: install Debian's chromium, or Chrome")
+    # A name that is no local address resolves to nothing, so that a page that needs the network shows it.
+    offline = ["--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=offline)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def server():
+    """The address of the site on a local web server."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=SITE)) as httpd:
+        threading.Thread(target=httpd.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{httpd.server_port}/"
+        httpd.shutdown()
+
+
+@pytest.fixture
+def visit(browser):
+    """A function that opens a page, waits until it is drawn, and returns it with the list of what went wrong."""
+    contexts = []
+
+    def visit(url, width="desk", theme="light"):
+        size = dict(zip(("width", "height"), WIDTHS[width]))
+        contexts.append(browser.new_context(viewport=size, color_scheme=theme, reduced_motion="reduce"))
+        page = contexts[-1].new_page()
+        here = url[: url.rindex("/") + 1]
+        faults = []
+        page.on("console", lambda message: message.type in ("error", "warning") and faults.append(message.text))
+        page.on("pageerror", lambda error: faults.append(f"script error: {error}"))
+        page.on("request", lambda request: request.url.startswith((here, "data:", "blob:")) or faults.append(request.url))
+        page.goto(url)
+        page.evaluate("() => window.MathJax?.startup.promise")
+        # What is folded away is read too; unfolding fades it in.
+        page.evaluate("() => document.querySelectorAll('details').forEach(e => { e.open = true; })")
+        page.evaluate("async () => { await Promise.all(document.getAnimations().map(a => a.finished)); }")
+        page.evaluate("async () => { await document.fonts.ready; }")
+        return page, faults
+
+    yield visit
+    for context in contexts:
+        context.close()
+
+
+def inspect(page):
+    return {what: where for what, where in page.evaluate(INSPECT).items() if where}
+
+
+def severe(results):
+    """What axe-core found that keeps readers out, a line each: rule, place, reason."""
+    return [
+        f"{violation['id']} at {node['target']}: {node['failureSummary']}"
+        for violation in results.response["violations"]
+        if violation["impact"] in ("serious", "critical")
+        for node in violation["nodes"]
+    ]
+
+
+@pytest.mark.parametrize("name, width, theme", VIEWS)
+def test_page(visit, server, name, width, theme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason='no axe: pip install -e ".[browser]"')
+    page, faults = visit(server + name, width, theme)
+    assert page.evaluate("document.documentElement.dataset.theme") == theme
+    assert inspect(page) == {}
+    assert severe(axe.Axe().run(page, options={"resultTypes": ["violations"]})) == []
+    assert faults == []
+
+
+def test_from_disk(visit):
+    """Opened as a file, a page is as whole as from a server: formulas, fonts, pictures, no request beyond its folder."""
+    page, faults = visit((SITE / "adjoint.html").as_uri())
+    assert page.locator("mjx-container").count() > 100
+    assert inspect(page) == {}
+    assert faults == []
+
+
+def tab_stops(page, most=200):
+    """A name for each element that the tab key reaches, in order, until it is back at the first."""
+    name = """() => { const e = document.activeElement; e.seen = (e.seen || 0) + 1;
+        return e.seen > 1 ? null : [e.title || e.getAttribute("aria-label") || e.tagName, e.className].join(" "); }"""
+    stops = []
+    while len(stops) < most:
+        page.keyboard.press("Tab")
+        stop = page.evaluate(name)
+        if stop is None:
+            break
+        stops.append(stop)
+    return stops
+
+
+def test_keyboard_on_a_phone(visit, server):
+    """The tab key reaches the contents, the theme, the search, and whatever scrolls inside its own box."""
+    page, _ = visit(server + "solvers.html", "phone")
+    stops = " | ".join(tab_stops(page))
+    for wanted in ("primary-toggle", "theme-switch", "search-button", "PRE", "MJX-CONTAINER", "scrollable-table"):
+        assert wanted in stops, wanted
+    # What fits is no stop: there are far more formulas and listings than scrolling ones.
+    assert stops.count("MJX-CONTAINER") < page.locator("mjx-container").count() / 4
+
+    page.locator(".primary-toggle").focus()
+    page.keyboard.press("Enter")
+    page.get_by_role("link", name="Notation").first.wait_for(state="visible")
+    page.keyboard.press("Escape")
+
+    before = page.evaluate("document.documentElement.dataset.mode")
+    page.locator(".theme-switch-button:visible").first.focus()
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.documentElement.dataset.mode") != before
+
+
+def test_search(visit, server):
+    """From any page: a word typed into the search field leads to results, and a result to its page."""
+    page, faults = visit(server + "index.html")
+    page.locator(".search-button__button:visible").first.click()
+    page.keyboard.type("seminorm")
+    page.keyboard.press("Enter")
+    result = page.locator("ul.search li a").first
+    result.wait_for()
+    result.click()
+    page.wait_for_url(lambda url: "/search.html" not in url)
+    assert "seminorm" in page.locator("main").inner_text()
+    assert faults == []

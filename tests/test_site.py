@@ -1,0 +1,62 @@
+"""The built site asks nobody for anything: its pages name no script, style, picture or font on another machine."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+SITE = Path(__file__).parents[1] / "_build" / "html"
+PAGES = sorted(SITE.glob("*.html"))
+# Attributes that make a browser fetch. A link that the reader clicks, <a href>, is none; <link> fetches only for some rel.
+FETCHING = {"script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src", "audio": "src", "embed": "src",
+            "object": "data", "link": "href"}
+
+
+class Outside(HTMLParser):
+    """Collects the addresses on other machines that the HTML it is fed would have a browser fetch."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        if attrs.get("rel") in ("canonical", "author", "license"):
+            return
+        address = attrs.get(FETCHING.get(tag), "") or ""
+        if re.match(r"(https?:)?//", address):
+            self.found.append(address)
+
+
+def outside(html):
+    parser = Outside()
+    parser.feed(html)
+    return parser.found
+
+
+def test_what_counts_as_outside():
+    fetched = '<script src="https://cdn.example/a.js"></script><link rel="stylesheet" href="//cdn.example/a.css">'
+    assert outside(fetched) == ["https://cdn.example/a.js", "//cdn.example/a.css"]
+    assert outside('<a href="https://example.org">x</a><img src="_images/a.png"><link rel="canonical" href="https://b">') == []
+
+
+@pytest.mark.skipif(not PAGES, reason="no built site in _build/html: run jupyter-book build book first")
+def test_pages_fetch_nothing_from_outside():
+    assert {page.name: found for page in PAGES if (found := outside(page.read_text(encoding="utf-8")))} == {}
+
+
+@pytest.mark.skipif(not PAGES, reason="no built site in _build/html: run jupyter-book build book first")
+def test_styles_fetch_nothing_from_outside():
+    styles = SITE.rglob("*.css")
+    pattern = re.compile(r"""(?:url\(|@import\s)\s*["']?((?:https?:)?//[^"')\s]+)""")
+    assert {style.name: found for style in styles if (found := pattern.findall(style.read_text(encoding="utf-8")))} == {}
+
+
+@pytest.mark.skipif(not PAGES, reason="no built site in _build/html: run jupyter-book build book first")
+def test_pages_have_a_description_and_a_preview():
+    for page in PAGES:
+        html = page.read_text(encoding="utf-8")
+        if page.name != "search.html":
+            assert re.search(r'<meta name="description" content=".{40}', html), page.name
+            assert re.search(r'<meta property="og:image" content=".*_static/flow.png"', html), page.name
