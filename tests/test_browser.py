@@ -40,7 +40,8 @@ INSPECT = r"""() => {
       [...e.childNodes].filter(c => c.nodeType === 3).map(c => c.data).join(""))).map(text),
     "a first heading missing or repeated": headings.filter(e => e.tagName === "H1").length === 1
       ? [] : headings.filter(e => e.tagName === "H1").map(text).concat("not exactly one h1"),
-    "headings that skip a level": headings.filter((e, i) => i && e.tagName[1] > +headings[i - 1].tagName[1] + 1).map(text),
+    "headings that skip a level": headings
+      .filter((e, i) => i && e.tagName[1] > +headings[i - 1].tagName[1] + 1).map(text),
     "fonts that did not load": [...document.fonts].filter(f => f.status === "error").map(f => f.family),
     "sideways scrolling of the page": document.documentElement.scrollWidth <= document.documentElement.clientWidth
       ? [] : [`${document.documentElement.scrollWidth} > ${document.documentElement.clientWidth} pixels`],
@@ -88,8 +89,8 @@ def visit(browser):
         here = url[: url.rindex("/") + 1]
         faults = []
         page.on("console", lambda m: m.type in ("error", "warning") and faults.append(f"{m.text} {m.location['url']}"))
-        page.on("pageerror", lambda error: faults.append(f"script error: {error}"))
-        page.on("request", lambda request: request.url.startswith((here, "data:", "blob:")) or faults.append(request.url))
+        page.on("pageerror", lambda error: faults.append(f"script: {error}"))
+        page.on("request", lambda r: r.url.startswith((here, "data:", "blob:")) or faults.append(f"outside: {r.url}"))
         page.goto(url)
         page.evaluate("() => window.MathJax?.startup.promise")
         # What is folded away is read too; unfolding fades it in.

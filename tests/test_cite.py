@@ -9,7 +9,8 @@ ROOT = Path(__file__).parent.parent
 
 
 def test_bibtex_agrees_with_the_citation_file():
-    cff = dict(re.findall(r'^(?:  - )?([\w-]+): "?(.*?)"?$', (ROOT / "CITATION.cff").read_text(encoding="utf-8"), re.MULTILINE))
+    text = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    cff = dict(re.findall(r'^(?:  - )?([\w-]+): "?(.*?)"?$', text, re.MULTILINE))
     entry = (ROOT / "book" / "index.md").read_text(encoding="utf-8").split("```bibtex\n")[1].split("```")[0]
     fields = {name: value.strip("{}") for name, value in re.findall(r"^  (\w+) +?= (.+),$", entry, re.MULTILINE)}
     assert fields == {

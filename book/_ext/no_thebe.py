@@ -1,4 +1,4 @@
-"""Leave sphinx-thebe out: Jupyter Book loads it always, and its script names a CDN and fails by declaring a constant twice."""
+"""Leave sphinx-thebe out. Jupyter Book always loads it; its script names a CDN, and fails by declaring a constant twice."""
 
 
 def setup(app):

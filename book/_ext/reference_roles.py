@@ -1,4 +1,4 @@
-"""A bibliography is a list of items to a screen reader. Docutils writes a list whose entries have another role, now deprecated."""
+"""To a screen reader a bibliography is a list of items. Docutils gives its entries another role, deprecated by now."""
 
 
 def repair(app, pagename, templatename, context, doctree):

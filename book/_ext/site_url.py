@@ -1,4 +1,4 @@
-"""Previews of a page in chats and search results need absolute links: GitHub's workflows name the repository, and so the site."""
+"""Previews of a page in chats and search results need absolute links. In GitHub's workflows the site's address is known."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""What a program prints reaches the notebook in pieces. Join them as they came, line breaks and all, when the cell has run.
+"""What a program prints reaches the notebook in pieces. Join them as they came, line breaks and all.
 
 The option nb_merge_streams of MyST-NB joins them later, but strips every piece and ends it with a line break.
 """
