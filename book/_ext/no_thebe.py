@@ -1,4 +1,4 @@
-"""Leave sphinx-thebe out. Jupyter Book always loads it; its script names a CDN, and fails by declaring a constant twice."""
+"""Leave sphinx-thebe out. Jupyter Book always loads it; its script would fetch from a CDN, and fails before it could."""
 
 
 def setup(app):

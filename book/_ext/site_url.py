@@ -1,4 +1,4 @@
-"""Previews of a page in chats and search results need absolute links. In GitHub's workflows the site's address is known."""
+"""Previews of a page in chats and search results need absolute links. GitHub's workflows know the site's address."""
 
 import os
 
