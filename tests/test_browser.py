@@ -93,9 +93,9 @@ def visit(browser):
         page.on("request", lambda r: r.url.startswith((here, "data:", "blob:")) or faults.append(f"outside: {r.url}"))
         page.goto(url)
         page.evaluate("() => window.MathJax?.startup.promise")
-        # What is folded away is read too; unfolding fades it in.
+        # What is folded away is read too, and not while it fades in.
+        page.add_style_tag(content="* { animation: none !important; transition: none !important; }")
         page.evaluate("() => document.querySelectorAll('details').forEach(e => { e.open = true; })")
-        page.evaluate("async () => { await Promise.all(document.getAnimations().map(a => a.finished)); }")
         page.evaluate("async () => { await document.fonts.ready; }")
         return page, faults
 
