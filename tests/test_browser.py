@@ -6,7 +6,6 @@ system's own.
 
 import functools
 import http.server
-import shutil
 import threading
 from pathlib import Path
 
@@ -47,20 +46,6 @@ INSPECT = r"""() => {
       ? [] : [`${document.documentElement.scrollWidth} > ${document.documentElement.clientWidth} pixels`],
   };
 }"""
-
-
-@pytest.fixture(scope="session")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api", reason='no playwright: pip install -e ".[browser]"')
-    program = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
-    if program is None:
-        pytest.skip("no browser: install Debian's chromium, or Chrome")
-    # A name that is no local address resolves to nothing, so that a page that needs the network shows it.
-    offline = ["--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=offline)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="session")
