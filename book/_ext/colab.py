@@ -47,7 +47,7 @@ def notebook(book: Book, page: str, values: dict[str, str], first_cell: str) -> 
     cells = [cell for cell in cells if cell.source]
     for number, cell in enumerate(cells):
         cell.id = f"cell-{number}"  # nbformat's own are random: the same page should give the same file
-    source.metadata.pop("jupytext")
+    source.metadata.pop("jupytext", None)
     return nbformat.v4.new_notebook(cells=cells, metadata=source.metadata)
 
 

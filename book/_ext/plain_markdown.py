@@ -183,7 +183,8 @@ class Converter:
                 old = text[start:end]
                 head = re.match(r"[ \t>]*(?:[-*+]|\d+[.)])?[ \t>]*", old)[0] if token.level else ""
                 rest = re.sub(r"[^>\s]", " ", head)
-                edits.append((start, end, head + new.replace("\n", f"\n{rest}") + "\n" * old.endswith("\n")))
+                end_of_line = "\n" if old.endswith("\n") else ""
+                edits.append((start, end, new and head + new.replace("\n", f"\n{rest}") + end_of_line))
         for start, end, new in sorted(edits, reverse=True):
             text = text[:start] + new + text[end:]
         return text.strip("\n")
@@ -239,7 +240,7 @@ class Converter:
             title = self._target(directive.argument, directive.line).text.replace("Exercise", "Solution", 1)
         body = directive.body
         if directive.name in ("note", "tip", "hint", "important", "warning", "caution", "seealso"):
-            title, body = directive.name.capitalize(), f"{directive.argument}\n{body}"
+            title, body = directive.name.capitalize(), "\n".join(filter(None, [directive.argument, body]))
         if not title.endswith((".", "?", "!")):
             title += "."
         head = f"**{self.convert(title, directive.line)}**"
@@ -280,9 +281,13 @@ class Converter:
 
     def _inline_edits(self, block, line: int) -> Iterator[tuple[int, int, str]]:
         """What becomes of roles, links, images and formulas: start and end in the block's content, and the new text."""
+        in_link = False
         for token in block.children:
             start, end = token.meta.get("start"), token.meta.get("end")
-            if token.type == "myst_role":
+            in_link = token.type == "link_open" or in_link and token.type != "link_close"
+            if token.type == "myst_role" and in_link:  # it would become a link in a link
+                raise self._error(f"a role within a link, {block.content[start:end]}", line)
+            elif token.type == "myst_role":
                 yield start, end, self._role(token.meta["name"], token.content, line)
             elif token.type == "math_inline":
                 yield start, end, " ".join(block.content[start:end].split())  # one line, as in _equation
@@ -304,8 +309,8 @@ class Converter:
             target = self.book.targets.get(anchor) or self.book.targets.get(f"{page}#{anchor}")
             if anchor and not target:
                 raise self._error(f"link to {href!r}", line)
-            text = target.text if target else self.book.titles[page]
-            address = self.book.link("", page, target.anchor if target else "")[2:]
+            target = target or Target(page, "", self.book.titles[page])
+            text, address = target.text, self.book.link("", target.page, target.anchor)[2:]
         elif (self.book.folder / path).exists():
             text, address = path, f"({self.book.repository.file(f'book/{path}')})" if self.book.repository else ""
         else:
