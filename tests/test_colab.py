@@ -209,10 +209,10 @@ def test_what_has_no_plain_markdown_is_refused_by_name_and_line(text, what, line
 
 
 def test_the_line_is_that_of_the_page(tmp_path):
-    front = "---\nkernelspec:\n  name: python3\n---\n"
+    text = "---\nkernelspec:\n  name: python3\n---\n\n# P\n\n```{code-cell}\n1\n```\n\n\ntext\n\n{kbd}`x`\n"
     (tmp_path / "references.bib").touch()
-    book = Book({"p": f"{front}\n# P\n\n```{{code-cell}}\n1\n```\n\n\ntext\n\n{{kbd}}`x`\n"}, BOOK.extensions, tmp_path, None)
-    with pytest.raises(ConversionError, match="p.md, line 14: "):
+    book = Book({"p": text}, BOOK.extensions, tmp_path, None)
+    with pytest.raises(ConversionError, match="p.md, line 15: "):
         notebook(book, "p", {}, "")
 
 
