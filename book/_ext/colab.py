@@ -122,11 +122,9 @@ def add_buttons(app, pagename, templatename, context, doctree):
     for group in buttons:
         if group.get("label") == "download-buttons":
             group["buttons"].insert(0, download)
-    repository = Repository.of(ROOT)
-    if repository:
-        logo = "_static/images/logo_colab.png"
-        url = repository.colab(pagename)
-        buttons.insert(0, {"type": "link", "url": url, "text": "Colab", "icon": logo, "tooltip": "Open in Colab"})
+    if repository := Repository.of(ROOT):
+        launch = {"type": "link", "url": repository.colab(pagename), "text": "Colab", "icon": "fas fa-rocket me-1"}
+        buttons.insert(0, launch | {"tooltip": "Open in Colab"})
 
 
 def setup(app):
