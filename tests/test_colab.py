@@ -15,12 +15,13 @@ import pytest
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
 
-nbformat = pytest.importorskip("nbformat", reason="the book's tools are not installed (pip install -e '.[book]')")
-pytest.importorskip("myst_nb", reason="the book's tools are not installed (pip install -e '.[book]')")
+pytest.importorskip("jupyter_book", reason="the book's tools are not installed: pip install -e '.[book]'")
 
-from colab import add_buttons, first_cell, has_code, notebook
+import nbformat
+from colab import add_buttons, first_cell, has_code, notebook, write_notebooks
 from plain_markdown import Book, ConversionError, Converter
 from repository import Repository
+from sphinx.errors import SphinxError
 
 HERE = Repository("Someone/neural-odes", "c0ffee")
 SITE = "https://someone.github.io/neural-odes/"
@@ -257,6 +258,34 @@ def test_pages_that_train_live_ask_for_a_gpu_and_offer_the_full_study():
         assert "if full" in code and "default_device()" in code
 
 
+@pytest.fixture
+def app(tmp_path):
+    """As much of Sphinx as the extension looks at, with what a cell of the page `metrics` has glued."""
+    output = {"key": {"data": {"text/plain": "'99.3 (99.2 to 99.4)'"}, "metadata": {}, "output_type": "display_data"}}
+    (tmp_path / "metrics.glue.json").write_text(json.dumps(output))
+    env = SimpleNamespace(mystnb_config=SimpleNamespace(output_folder=tmp_path))
+    return SimpleNamespace(builder=SimpleNamespace(name="html"), outdir=tmp_path, env=env)
+
+
+def test_the_build_writes_every_notebook_with_the_numbers_it_has(app, monkeypatch):
+    text = "text {glue:text}`key`\n\n```{code-cell}\n1\n```\n"
+    book = Book({"metrics": text, "layers": text, "plain": "no code"}, BOOK.extensions, BOOK.folder, None)
+    monkeypatch.setattr("colab.the_book", lambda: book)
+    write_notebooks(app, None)
+    made = {path.stem: nbformat.read(path, as_version=4) for path in (app.outdir / "notebooks").iterdir()}
+    assert {page: found.cells[1].source for page, found in made.items()} == {
+        "metrics": "text 99.3 (99.2 to 99.4)",
+        "layers": "text …",
+    }
+
+
+def test_the_build_fails_where_a_page_has_no_plain_markdown(app, monkeypatch):
+    book = Book({"p": "{kbd}`x`\n\n```{code-cell}\n1\n```\n"}, BOOK.extensions, BOOK.folder, None)
+    monkeypatch.setattr("colab.the_book", lambda: book)
+    with pytest.raises(SphinxError, match="p.md, line 1: no plain Markdown for role {kbd}"):
+        write_notebooks(app, None)
+
+
 # Where the book is published
 
 
@@ -303,7 +332,7 @@ def test_addresses():
 
 @pytest.mark.parametrize("repository", [HERE, None])
 def test_buttons(repository, monkeypatch):
-    monkeypatch.setattr(Repository, "of", lambda folder: repository)
+    monkeypatch.setattr("colab.the_book", lambda: SimpleNamespace(pages=BOOK.pages, repository=repository))
     group = {"label": "download-buttons", "buttons": [{"text": ".md"}]}
     for page in ("setup", "references", "search"):
         context = {"header_buttons": [group], "pathto": lambda path, resource: f"../{path}"}

@@ -100,8 +100,8 @@ def glued(app, page: str) -> dict[str, str]:
 def write_notebooks(app, exception):
     if exception or app.builder.name != "html":
         return
-    book, repository = the_book(), Repository.of(ROOT)
-    first = first_cell(repository.url, repository.commit) if repository else first_cell(None)
+    book = the_book()
+    first = first_cell(book.repository.url, book.repository.commit) if book.repository else first_cell(None)
     folder = Path(app.outdir, "notebooks")
     folder.mkdir(exist_ok=True)
     for page, text in book.pages.items():
@@ -122,7 +122,7 @@ def add_buttons(app, pagename, templatename, context, doctree):
     for group in buttons:
         if group.get("label") == "download-buttons":
             group["buttons"].insert(0, download)
-    if repository := Repository.of(ROOT):
+    if repository := the_book().repository:
         launch = {"type": "link", "url": repository.colab(pagename), "text": "Colab", "icon": "fas fa-rocket me-1"}
         buttons.insert(0, launch | {"tooltip": "Open in Colab"})
 
