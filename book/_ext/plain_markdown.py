@@ -24,12 +24,13 @@ from pybtex.richtext import Text
 from repository import Repository
 from sphinx.directives.code import LiteralInclude, LiteralIncludeReader
 
-BOXES = ("admonition", "note", "tip", "hint", "important", "warning", "caution", "seealso", "dropdown")
+TITLED = ("admonition", "dropdown")
+NOTES = ("note", "tip", "hint", "important", "warning", "caution", "seealso")
 STATEMENTS = ("axiom", "definition", "theorem", "lemma", "proposition", "corollary", "proof", "remark", "example")
 EXERCISES = ("exercise", "exercise-start", "solution", "solution-start")
 ENDS = ("exercise-end", "solution-end")
 SITE_ONLY = ("toctree", "tableofcontents", "bibliography", "nb-exec-table", "glue:figure")
-QUOTED = (*BOXES, *EXERCISES, *(f"prf:{statement}" for statement in STATEMENTS))
+QUOTED = (*TITLED, *NOTES, *EXERCISES, *(f"prf:{statement}" for statement in STATEMENTS))
 
 
 class ConversionError(Exception):
@@ -54,7 +55,7 @@ class Directive:
     @property
     def title(self) -> str:
         """What its box is headed with: Theorem (name), Exercise (name), or the title of an admonition."""
-        if self.name in ("admonition", "dropdown"):
+        if self.name in TITLED:
             return self.argument
         kind = self.name.removeprefix("prf:").partition("-")[0].capitalize()
         return f"{kind} ({self.argument})" if self.argument else kind
@@ -104,15 +105,13 @@ class Book:
         """MyST's tokens; inline ones say in `meta` where in their block they `start` and `end`."""
         return self._markdown.parse(text)
 
+    def address(self, page: str, anchor: str = "") -> str:
+        """Where the site has a page; nothing where no site is known."""
+        return f"{self.repository.site}{page}.html{'#' if anchor else ''}{anchor}" if self.repository else ""
+
     def link(self, text: str, page: str, anchor: str = "") -> str:
         """A link to a page of the site, or just its text where no site is known."""
-        if not self.repository:
-            return text
-        return f"[{text}]({self.repository.site}{page}.html{'#' if anchor else ''}{anchor})"
-
-    def target(self, label: str) -> Target:
-        """Raises KeyError for an unknown label."""
-        return self.targets[label]
+        return _link(text, self.address(page, anchor))
 
     def citation(self, key: str) -> tuple[str, str]:
         """Authors and year of an entry. Raises KeyError for an unknown key."""
@@ -206,7 +205,7 @@ class Converter:
 
     def _equation(self, tex: str, label: str | None) -> str:
         """On one line, since a quote would put its > into the formula."""
-        tag = rf" \tag{{{self.book.target(label).text[1:-1]}}}" if label else ""
+        tag = rf" \tag{{{self.book.targets[label].text[1:-1]}}}" if label else ""
         return f"$${' '.join(tex.split())}{tag}$$"
 
     def _directive(self, directive: Directive) -> str:
@@ -239,7 +238,7 @@ class Converter:
         if directive.name in ("solution", "solution-start"):
             title = self._target(directive.argument, directive.line).text.replace("Exercise", "Solution", 1)
         body = directive.body
-        if directive.name in ("note", "tip", "hint", "important", "warning", "caution", "seealso"):
+        if directive.name in NOTES:  # whose text may begin where others have their title
             title, body = directive.name.capitalize(), "\n".join(filter(None, [directive.argument, body]))
         if not title.endswith((".", "?", "!")):
             title += "."
@@ -310,13 +309,13 @@ class Converter:
             if anchor and not target:
                 raise self._error(f"link to {href!r}", line)
             target = target or Target(page, "", self.book.titles[page])
-            text, address = target.text, self.book.link("", target.page, target.anchor)[2:]
+            text, address = target.text, self.book.address(target.page, target.anchor)
         elif (self.book.folder / path).exists():
-            text, address = path, f"({self.book.repository.file(f'book/{path}')})" if self.book.repository else ""
+            text, address = path, self._file(path)
         else:
             raise self._error(f"link to {href!r}", line)
         yield start, start + 1, "[" if address else ""
-        yield label_end, end, ("" if label_end > start + 1 else text) + ("]" + address if address else "")
+        yield label_end, end, ("" if label_end > start + 1 else text) + (f"]({address})" if address else "")
 
     def _role(self, name: str, content: str, line: int) -> str:
         match = re.fullmatch(r"(.*?)\s*<([^<>]+)>", content, re.DOTALL)
@@ -333,8 +332,7 @@ class Converter:
         if name == "glue:text":
             return self.values.get(content) or self.book.link("…", self.page)
         if name == "download":
-            file = self.book.repository and self.book.repository.file(f"book/{target}")
-            return f"[{words or target}]({file})" if file else words or target
+            return _link(words or target, self._file(target))
         if name.removeprefix("py:") in ("class", "exc", "func", "meth", "attr", "mod", "data"):
             words = words or (target.rpartition(".")[2] if target.startswith("~") else target)
             return self.book.link(f"`{words}`", "api", target.removeprefix("~"))
@@ -357,9 +355,13 @@ class Converter:
             return f"![{alt}]({self.book.repository.raw_file(f'book/{path}')})"
         return f"(A picture, to be seen in the book: {alt})"
 
+    def _file(self, path: str) -> str:
+        """Where the repository has a file beside the pages; nothing where none is known."""
+        return self.book.repository.file(f"book/{path}") if self.book.repository else ""
+
     def _target(self, label: str, line: int) -> Target:
         try:
-            return self.book.target(label)
+            return self.book.targets[label]
         except KeyError:
             raise self._error(f"reference to {label!r}", line) from None
 
@@ -422,6 +424,10 @@ def _directive(token, line: int) -> Directive | None:
 
 def _plain(inline) -> str:
     return "".join(token.content for token in inline.children)
+
+
+def _link(text: str, address: str) -> str:
+    return f"[{text}]({address})" if address else text
 
 
 def _quoted(text: str) -> str:
