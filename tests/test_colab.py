@@ -402,24 +402,25 @@ def test_the_first_cell_says_what_to_do_where_no_repository_is_known(run_first_c
 def colab(tmp_path_factory):
     """A fresh environment outside the repository in which the first cell has been run: its Python, and its variables.
 
-    It sees the packages that are installed here, as Colab has its own, but not odelib, if that is installed editable.
+    It sees the packages that are installed here, as Colab has its own: not odelib, where that is installed editable, and
+    none of the tools that make the book.
     """
     folder = tmp_path_factory.mktemp("colab")
     subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
     python = folder / "venv" / "bin" / "python"
     (purelib,) = folder.glob("venv/lib/python*/site-packages")
-    (purelib / "packages.pth").write_text(sysconfig.get_paths()["purelib"])
+    hide = "import sys; sys.modules.update(jupyter_book=None, myst_nb=None, sphinx=None)"
+    (purelib / "packages.pth").write_text(f"{sysconfig.get_paths()['purelib']}\n{hide}\n")
     environ = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "ODELIB_RESULTS")}
     environ["PATH"] = os.pathsep.join([str(python.parent), environ["PATH"]])
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, check=True, capture_output=True, text=True)
-    report = "import json, os\nfrom odelib.records import RESULTS\n"
-    report += 'print(json.dumps([RESULTS.__str__(), RESULTS.exists(), os.getcwd(), __import__("odelib").__file__]))'
+    report = "import odelib.records; print(odelib.__file__, odelib.records.RESULTS, sep='\\n')"
     code = f"{first_cell(ROOT.as_uri(), commit.stdout.strip())}\n{report}"
     done = subprocess.run([python, "-c", code], cwd=folder, env=environ, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    results, found, cwd, package = json.loads(done.stdout.splitlines()[-1])
-    assert found and Path(package).is_relative_to(purelib) and Path(results).is_relative_to(folder)
-    return python, {**environ, "ODELIB_RESULTS": results}, cwd
+    package, results = map(Path, done.stdout.splitlines()[-2:])
+    assert package.is_relative_to(purelib) and results.is_relative_to(folder) and results.is_dir()
+    return python, {**environ, "ODELIB_RESULTS": str(results)}, results.parent
 
 
 @pytest.mark.notebooks
