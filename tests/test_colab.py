@@ -129,8 +129,10 @@ def convert(tmp_path):
         ("- a {doc}`first`\n  b {doc}`first`", f"- a [First]({SITE}first.html)\n  b [First]({SITE}first.html)"),
         ("> a\n> {doc}`first`", f"> a\n> [First]({SITE}first.html)"),
         ("1. a\n\n   ```{tip}\n   b\n   ```", "1. a\n\n   > **Tip.**\n   >\n   > b"),
-        ("```{list-table} T\n:header-rows: 1\n\n* - a\n  - b\n* - c\n  - {glue:text}`known`\n```",
-         "**T**\n\n| a | b |\n|:--|:--|\n| c | 99 |"),
+        (
+            "```{list-table} T\n:header-rows: 1\n\n* - a\n  - b\n* - c\n  - {glue:text}`known`\n```",
+            "**T**\n\n| a | b |\n|:--|:--|\n| c | 99 |",
+        ),
         ("```{table} T\n| a |\n|:--|\n| b |\n```", "**T**\n\n| a |\n|:--|\n| b |"),
         # boxes
         (":::{admonition} Task *1*, done\n:class: tip\na\n:::", "> **Task *1*, done.**\n>\n> a"),
@@ -144,11 +146,15 @@ def convert(tmp_path):
         # files
         ("```{literalinclude} code.py\n:language: python\n:pyobject: g\n```", "```python\ndef g():\n    return 2\n```"),
         ("```{code-block} python\na\n```", "```python\na\n```"),
-        ("![alt](_static/p.png)",
-         "![alt](https://raw.githubusercontent.com/Someone/neural-odes/c0ffee/book/_static/p.png)"),
-        ("```{figure} _static/p.png\n:alt: alt\n\nCaption {eq}`eq-one`\n```",
-         "![alt](https://raw.githubusercontent.com/Someone/neural-odes/c0ffee/book/_static/p.png)\n\n"
-         f"Caption [(1)]({SITE}first.html#equation-eq-one)"),
+        (
+            "![alt](_static/p.png)",
+            "![alt](https://raw.githubusercontent.com/Someone/neural-odes/c0ffee/book/_static/p.png)",
+        ),
+        (
+            "```{figure} _static/p.png\n:alt: alt\n\nCaption {eq}`eq-one`\n```",
+            "![alt](https://raw.githubusercontent.com/Someone/neural-odes/c0ffee/book/_static/p.png)\n\n"
+            f"Caption [(1)]({SITE}first.html#equation-eq-one)",
+        ),
         # what only the site can show
         ("```{bibliography}\n:all:\n```", f"([This part is on the site]({SITE}second.html).)"),
         (
