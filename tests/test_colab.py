@@ -206,6 +206,7 @@ def test_without_a_site_links_are_text(text, plain, convert):
         ("{cite:p}`none`", "citation 'none'", 1),
         ("[a](#none)", "link to '#none'", 1),
         ("[a](none.md)", "link to 'none.md'", 1),
+        ("- a\n\t  b {eq}`eq-one`", "text with a tab in it", 1),
         ("```{eval-rst}\n.. note:: a\n```", "reStructuredText", 1),
     ],
 )

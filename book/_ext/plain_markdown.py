@@ -172,6 +172,8 @@ class Converter:
         for token in self.book.parse(text):
             if token.type == "inline":
                 at = _positions(text, token.content, max(read_to, starts[token.map[0]]))
+                if not at:
+                    raise self._error(f"text with a tab in it, {token.content!r}", line + token.map[0])
                 read_to = at[-1]
                 for start, end, new in self._inline_edits(token, line + token.map[0]):
                     edits.append((at[start], at[end], new))
@@ -395,10 +397,13 @@ def _noting_place(rule):
 def _positions(text: str, content: str, start: int) -> list[int]:
     """Where in `text`, from `start`, each character of a block's `content` stands, and where it ends.
 
-    The parser has taken away what stands before a line (indentation, >) and the backslash of a | in a table.
+    The parser has taken away what stands before a line (indentation, >) and the backslash of a | in a table. Tabs, for
+    which it puts spaces, are not found again: then the list is empty.
     """
     patterns = {"\n": r"\n([ \t>]*?)", "|": r"\\?\|"}
     match = re.compile("".join(patterns.get(c) or re.escape(c) for c in content)).search(text, start)
+    if not match:
+        return []
     positions, at, breaks = [], match.start(), 0
     for character in content:
         if character == "|" and text[at] == "\\":
