@@ -72,7 +72,7 @@ def first_cell(url: str | None, commit: str = "") -> str:
                 subprocess.run(command, check=True)
 
             if not os.path.exists("neural-odes"):
-                run("git", "clone", "--quiet", "--filter=blob:none", "{url}", "neural-odes")
+                run("git", "clone", "--quiet", "--single-branch", "{url}", "neural-odes")
                 run("git", "-C", "neural-odes", "checkout", "--quiet", "{commit}")
             # The requirements are lower bounds, so that Colab's own PyTorch stays.
             run(sys.executable, "-m", "pip", "install", "--quiet", "./neural-odes")
