@@ -22,7 +22,8 @@ from odelib.config import Config
 from odelib.models import ImageClassifier
 from odelib.training import EpochMetrics
 
-RESULTS = Path(__file__).parent.parent / "book" / "results"
+# The book's records and weights: beside the package in a clone; for a package installed elsewhere, $ODELIB_RESULTS.
+RESULTS = Path(os.environ.get("ODELIB_RESULTS") or Path(__file__).parent.parent / "book" / "results")
 
 
 class RecordError(Exception):

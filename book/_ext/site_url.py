@@ -1,18 +1,13 @@
-"""Previews of a page in chats and search results need absolute links. GitHub's workflows know the site's address."""
+"""Previews of a page in chats and search results need absolute links. The repository says where its site is served."""
 
-import os
+from pathlib import Path
 
-
-def address(repository):
-    """Where GitHub Pages serve a repository, given as owner/name."""
-    owner, name = repository.lower().split("/")
-    host = f"{owner}.github.io"
-    return f"https://{host}/" if name == host else f"https://{host}/{repository.split('/')[1]}/"
+from repository import Repository
 
 
 def set_address(app, config):
-    if repository := os.environ.get("GITHUB_REPOSITORY"):
-        config.html_baseurl = config.ogp_site_url = address(repository)
+    if repository := Repository.of(Path(__file__).parents[2]):
+        config.html_baseurl = config.ogp_site_url = repository.site
 
 
 def setup(app):
