@@ -35,6 +35,8 @@ def odeint_checkpoint(
     if parameters is None:
         parameters = f.parameters() if isinstance(f, nn.Module) else ()
     statistics = Statistics() if statistics is None else statistics
+    if not torch.is_grad_enabled():
+        return odeint(f, z0, times, method=method, statistics=statistics, **options)
     tableau = METHODS.get(method, method)  # an unknown name is odeint's to refuse
     trained = [p for p in parameters if p.requires_grad]
     return _Checkpoint.apply(f, times, tableau, statistics, options, z0, *trained)
@@ -88,9 +90,7 @@ def take_step(f, t, t_next, z, tableau, times) -> tuple[Tensor, list[Tensor]]:
 
     between = any(s != t_next for s in times)
     if tableau.fsal and not between:  # its last stage is the next step's business
-        tableau = replace(
-            tableau, c=tableau.c[:-1], a=tableau.a[:-1], b=tableau.b[:-1], error=None, dense=None
-        )
+        tableau = replace(tableau, c=tableau.c[:-1], a=tableau.a[:-1], b=tableau.b[:-1], error=None, dense=None)
     z_next, stages = runge_kutta_step(velocity, t, t_next, z, tableau)
     f_next = None
     if between:
