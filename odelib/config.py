@@ -77,11 +77,12 @@ class Config:
 
     def case(self) -> str:
         """A file name for this config, whatever its seed: the main choices in words, all of them in a digest."""
-        rest = asdict(replace(self, seed=0))
-        for name in ("library", "warm_start"):  # younger than the first records, whose digests do without them
-            if rest[name] == getattr(Config, name):
-                del rest[name]
-        digest = hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()[:8]
+        options = asdict(replace(self, seed=0))
+        for name in ADDED:
+            if options[name] == getattr(Config, name):
+                del options[name]
+        rest = json.dumps(options, sort_keys=True)
+        digest = hashlib.sha256(rest.encode()).hexdigest()[:8]
         dataset = self.dataset.rstrip("/").split("/")[-1]
         solver = f"-{self.gradient}-{self.method}" if self.network == "odenet" else ""
         return f"{dataset}-{self.network}{solver}-{digest}"
@@ -97,6 +98,9 @@ class Config:
                 words += [str(part) for part in (value if isinstance(value, tuple) else (value,))]
         return " ".join(words)
 
+
+# Options that came after the first records. At their default they are not in the digest, so that names stay.
+ADDED = ("library", "warm_start")
 
 PRESETS = {
     # torchdiffeq's examples/odenet_mnist.py with its default flags.

@@ -79,8 +79,9 @@ MEASUREMENTS: dict[str, type[Record]] = {
     "gradient-error": GradientError,
     "cross-solver": CrossSolver,
 }
+MEASURED = "mnist-gradients"  # the study that they belong to
 # The network that is measured; its weights are kept with the book.
-TRAINED = RESULTS / "mnist-gradients" / "adjoint-dopri5-seed0.safetensors"
+TRAINED = RESULTS / MEASURED / "adjoint-dopri5-seed0.safetensors"
 
 
 def record_path(study: str, case: str, seed: int, folder: Path = RESULTS) -> Path:
@@ -114,7 +115,8 @@ def missing(study: str, folder: Path = RESULTS) -> list[str]:
             path = record_path(study, case, seed, folder)
             if not path.exists() or not Run.load(path).finished:
                 names.append(path.stem)
-    return names + [name for name in MEASUREMENTS if not measurement_path(study, name, folder).exists()]
+    planned = MEASUREMENTS if study == MEASURED else ()
+    return names + [name for name in planned if not measurement_path(study, name, folder).exists()]
 
 
 def load_measurement(study: str, name: str, folder: Path = RESULTS) -> Record | None:
@@ -127,8 +129,11 @@ def measure(study: str, name: str, data_root: Path | None, path: Path, device: t
     """Make a measurement of a study's solvers and keep its record at `path`. Raises RecordError when there is one.
 
     The networks measured are those whose weights lie beside `path`, or the one that is kept with the book; the data
-    set, from `data_root`, is that of the study. Raises DataError when it cannot be had.
+    set, from `data_root`, is that of the study. Raises DataError when it cannot be had, OptionError for a study without
+    measurements.
     """
+    if study != MEASURED:
+        raise OptionError(f"study {study} plans no measurement; {MEASURED} does")
     if path.exists():
         raise RecordError(f"{path} holds this measurement; delete it to measure again")
     configs = {case: planned.config for case, planned in study_cases(study).items()}
