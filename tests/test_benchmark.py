@@ -55,7 +55,7 @@ def test_the_scripts_time_channel_is_the_same_function(trained):
 @pytest.mark.parametrize(
     "words, message",
     [
-        ([], "name"),
+        ([], "Missing from odelib benchmark"),
         (["a", "--rounds", "0"], "rounds must be positive, got 0"),
         (["a", "--threads", "-1"], "threads must be positive, got -1"),
         (["a", "--batch-size", "100"], "batch_size must be at most the 48 images of mnist"),
