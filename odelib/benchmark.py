@@ -1,4 +1,4 @@
-"""The benchmark: seconds per training step with torchdiffeq's solver and with the book's own, beside the floor of both."""
+"""The benchmark: seconds per training step with torchdiffeq's solver and with the book's own, beside their floors."""
 
 import copy
 from collections.abc import Callable

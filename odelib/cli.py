@@ -1,4 +1,4 @@
-"""The command line: `odelib train`, `evaluate`, `data`, `show`, `study`, `benchmark`. The options of a run are Config itself."""
+"""The command line: `odelib train`, `evaluate`, `data`, `show`, `study`, `benchmark`. A run takes the options of Config."""
 
 import argparse
 import contextlib

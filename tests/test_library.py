@@ -52,7 +52,9 @@ def gradients(end, weight, *inputs):
 
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize(
-    "when", [(0, 1), (0, 0.1, 0.15, 0.7, 1), (1, 0.5, 0.5, 0), (0, 0, 0.3, 1)], ids=["ends", "dense", "back", "repeated"]
+    "when",
+    [(0, 1), (0, 0.1, 0.15, 0.7, 1), (1, 0.5, 0.5, 0), (0, 0, 0.3, 1)],
+    ids=["ends", "dense", "back", "repeated"],
 )
 def test_checkpoint_has_the_states_and_the_gradient_of_the_plain_solve(name, when, z):
     f, when = Smooth(), times(*when)
