@@ -1,4 +1,4 @@
-"""The command line: `odelib train`, `evaluate`, `data`, `show`, `study`, `benchmark`. Options of a run are Config itself."""
+"""The command line: `odelib train`, `evaluate`, `data`, `show`, `study`, `benchmark`. A run takes a Config."""
 
 import argparse
 import contextlib
