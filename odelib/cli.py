@@ -1,4 +1,4 @@
-"""The command line: `odelib train`, `evaluate`, `data`, `show` and `study`. The options of a run are Config itself."""
+"""The command line: `odelib train`, `evaluate`, `data`, `show`, `study`, `benchmark`. A run takes a Config."""
 
 import argparse
 import contextlib
@@ -14,11 +14,13 @@ import torch
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional, subcommand
 
+from odelib.benchmark import measure_benchmark
 from odelib.config import PRESETS, Config
 from odelib.data import DataError, load
 from odelib.experiments import (
     MEASUREMENTS,
     STUDIES,
+    TRAINED,
     measure,
     measurement_path,
     missing,
@@ -29,6 +31,7 @@ from odelib.experiments import (
 )
 from odelib.odeblock import OptionError, count_evaluations
 from odelib.records import RESULTS, RecordError, Run, load_weights
+from odelib.solvers import SolverError
 from odelib.training import default_device, evaluate
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -69,6 +72,7 @@ class Evaluate:
 
     weights: Positional[Path]  # .safetensors file that `odelib train` wrote
     dataset: str | None = None  # as for train; by default what the weights were trained on
+    library: Literal["torchdiffeq", "odelib"] | None = None  # whose solver; by default the one of training
     method: str | None = None  # solver; by default the one of training
     rtol: float | None = None  # relative tolerance; by default the one of training
     atol: float | None = None  # absolute tolerance; by default the one of training
@@ -79,10 +83,12 @@ class Evaluate:
     def __call__(self) -> None:
         device = _device(self.device)
         model, trained = load_weights(self.weights)
-        asked = {name: getattr(self, name) for name in ("dataset", "method", "rtol", "atol", "step_size")}
+        asked = {name: getattr(self, name) for name in ("dataset", "library", "method", "rtol", "atol", "step_size")}
+        if (asked["method"] or asked["library"]) and trained.warm_start:  # a matter of training
+            asked["warm_start"] = False
         config = replace(trained, **{name: value for name, value in asked.items() if value is not None})
         if config.network == "odenet":
-            for name in ("method", "rtol", "atol", "step_size"):
+            for name in ("library", "method", "rtol", "atol", "step_size", "warm_start"):
                 setattr(model.block, name, getattr(config, name))
         data = load(config.dataset, self.data, config.image_size)
         channels, classes = data.channels, len(data.classes)
@@ -177,6 +183,41 @@ class Study:
             print(f"missing: {', '.join(left)}" if left else "nothing is missing")
 
 
+@dataclass
+class Benchmark:
+    """Time the training step of an ODE-Net with torchdiffeq and with odelib. Nothing else should run on the machine."""
+
+    name: Positional[str]  # of the record, such as that of the machine
+    dataset: str = "mnist"  # whose images the steps are taken on
+    batch_size: int = 128  # images per step
+    rounds: int = 21  # steps that are timed, of every case
+    images: int = 32  # for which the gradients are compared with the exact ones
+    threads: int | None = None  # threads that torch computes with; by default all
+    out: Path = RESULTS / "benchmark"  # folder for the record
+    data: Path | None = None  # where full data sets are kept
+    device: Device = "auto"  # where to compute
+
+    def __call__(self) -> None:
+        device = _device(self.device)
+        for option in ("batch_size", "rounds", "images", "threads"):
+            value = getattr(self, option)
+            if value is not None and value < 1:
+                raise OptionError(f"{option} must be positive, got {value}")
+        path = self.out / f"{self.name}.json"
+        if path.exists():
+            raise RecordError(f"{path} holds a benchmark; delete it to measure again, or choose another name")
+        data = load(self.dataset, self.data)
+        if len(data.train) < self.batch_size:
+            raise OptionError(f"batch_size must be at most the {len(data.train)} images of {self.dataset}")
+        trained, _ = load_weights(TRAINED)
+        if self.threads:
+            torch.set_num_threads(self.threads)
+        record = measure_benchmark(data, trained, device, self.batch_size, self.rounds, self.images)
+        record.save(path)
+        print(record)
+        print(f"record {path}")
+
+
 def _is_rule(line: str) -> bool:
     return line.startswith("─") or set(line) == {"-"}
 
@@ -210,10 +251,11 @@ def main(argv: list[str] | None = None) -> int:
         | Annotated[Data, subcommand("data")]
         | Annotated[Show, subcommand("show")]
         | Annotated[Study, subcommand("study")]
+        | Annotated[Benchmark, subcommand("benchmark")]
     )
     try:
         _parse(commands, argv)()
-    except (DataError, RecordError, OptionError, FloatingPointError, OSError) as error:
+    except (DataError, RecordError, OptionError, SolverError, FloatingPointError, OSError) as error:
         print(f"odelib: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

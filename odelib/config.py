@@ -30,11 +30,13 @@ class Config:
     dropout: float = 0.0  # chance that a feature is dropped before the last layer
 
     # Solver
-    method: str = "dopri5"  # any solver of torchdiffeq, such as dopri5, rk4, euler
+    method: str = "dopri5"  # any solver of the library, such as dopri5, rk4, euler
     rtol: float = 1e-3  # error allowed per step relative to the state (adaptive methods)
     atol: float = 1e-3  # error allowed per step in units of the state (adaptive methods)
     step_size: float | None = None  # fixed grids only; none is one step from t=0 to t=1
-    gradient: Literal["direct", "adjoint", "seminorm"] = "direct"  # how the block is differentiated
+    gradient: Literal["direct", "adjoint", "seminorm", "checkpoint"] = "direct"  # how the block is differentiated
+    library: Literal["torchdiffeq", "odelib"] = "torchdiffeq"  # whose solver; checkpoint is odelib's alone
+    warm_start: bool = False  # first step size taken from the batch before (adaptive methods of library odelib)
 
     # Training
     epochs: int = 5  # passes through the training images
@@ -57,7 +59,9 @@ class Config:
             if value is not None and float in (field.type, *allowed):
                 object.__setattr__(self, field.name, float(value))
         object.__setattr__(self, "milestones", tuple(self.milestones))
-        check_solver(self.method, self.rtol, self.atol, self.step_size, self.gradient)
+        check_solver(
+            self.method, self.rtol, self.atol, self.step_size, self.gradient, self.library, self.warm_start
+        )
         positive = ("image_size", "width", "blocks", "epochs", "batch_size", "lr")
         for name in positive:
             if not getattr(self, name) > 0:
@@ -73,7 +77,11 @@ class Config:
 
     def case(self) -> str:
         """A file name for this config, whatever its seed: the main choices in words, all of them in a digest."""
-        rest = json.dumps(asdict(replace(self, seed=0)), sort_keys=True)
+        options = asdict(replace(self, seed=0))
+        for name in ADDED:
+            if options[name] == getattr(Config, name):
+                del options[name]
+        rest = json.dumps(options, sort_keys=True)
         digest = hashlib.sha256(rest.encode()).hexdigest()[:8]
         dataset = self.dataset.rstrip("/").split("/")[-1]
         solver = f"-{self.gradient}-{self.method}" if self.network == "odenet" else ""
@@ -90,6 +98,9 @@ class Config:
                 words += [str(part) for part in (value if isinstance(value, tuple) else (value,))]
         return " ".join(words)
 
+
+# Options that came after the first records. At their default they are not in the digest, so that names stay.
+ADDED = ("library", "warm_start")
 
 PRESETS = {
     # torchdiffeq's examples/odenet_mnist.py with its default flags.

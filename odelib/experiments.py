@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from odelib.config import Config
+from odelib.config import PRESETS, Config
 from odelib.cross_solver import CrossSolver, measure_cross_solver
 from odelib.data import Dataset, load
 from odelib.gradient_error import GradientError, LossScale, measure_gradient_error, measure_loss_scale
@@ -37,6 +37,7 @@ class Case:
 
 # The task's recipe: full MNIST, the same for every case.
 _MNIST = Config(dataset="mnist", epochs=5)
+_ONE = replace(_MNIST, epochs=1)
 _THREE = (0, 1, 2)
 
 STUDIES: dict[str, dict[str, Case]] = {
@@ -56,6 +57,18 @@ STUDIES: dict[str, dict[str, Case]] = {
         "resnet-1": Case(replace(_MNIST, network="resnet", blocks=1)),
         "resnet-6": Case(replace(_MNIST, network="resnet", blocks=6)),
     },
+    # The book's own solvers against torchdiffeq: one epoch of the task's recipe with each, and two ways to 99 % of the
+    # test images: odenet_mnist.py's recipe as far as it needs, and a learning rate that rises and falls in two epochs.
+    "speed": {
+        "torchdiffeq-direct": Case(_ONE, _THREE),
+        "torchdiffeq-adjoint": Case(replace(_ONE, gradient="adjoint"), _THREE),
+        "direct": Case(replace(_ONE, library="odelib"), _THREE),
+        "checkpoint": Case(replace(_ONE, library="odelib", gradient="checkpoint"), _THREE),
+        "direct-warm": Case(replace(_ONE, library="odelib", warm_start=True), _THREE),
+        "checkpoint-warm": Case(replace(_ONE, library="odelib", gradient="checkpoint", warm_start=True), _THREE),
+        "to-99-script": Case(replace(PRESETS["odenet-mnist"], epochs=4)),
+        "to-99": Case(replace(_MNIST, epochs=2, schedule="one-cycle", library="odelib", warm_start=True)),
+    },
 }
 
 # What is measured on trained networks, once all cases are there: one record each.
@@ -66,7 +79,9 @@ MEASUREMENTS: dict[str, type[Record]] = {
     "gradient-error": GradientError,
     "cross-solver": CrossSolver,
 }
-_TRAINED = "adjoint-dopri5-seed0.safetensors"  # the network that is measured; its weights are kept with the book
+MEASURED = "mnist-gradients"  # the study that they belong to
+# The network that is measured; its weights are kept with the book.
+TRAINED = RESULTS / MEASURED / "adjoint-dopri5-seed0.safetensors"
 
 
 def record_path(study: str, case: str, seed: int, folder: Path = RESULTS) -> Path:
@@ -100,7 +115,8 @@ def missing(study: str, folder: Path = RESULTS) -> list[str]:
             path = record_path(study, case, seed, folder)
             if not path.exists() or not Run.load(path).finished:
                 names.append(path.stem)
-    return names + [name for name in MEASUREMENTS if not measurement_path(study, name, folder).exists()]
+    planned = MEASUREMENTS if study == MEASURED else ()
+    return names + [name for name in planned if not measurement_path(study, name, folder).exists()]
 
 
 def load_measurement(study: str, name: str, folder: Path = RESULTS) -> Record | None:
@@ -113,8 +129,11 @@ def measure(study: str, name: str, data_root: Path | None, path: Path, device: t
     """Make a measurement of a study's solvers and keep its record at `path`. Raises RecordError when there is one.
 
     The networks measured are those whose weights lie beside `path`, or the one that is kept with the book; the data
-    set, from `data_root`, is that of the study. Raises DataError when it cannot be had.
+    set, from `data_root`, is that of the study. Raises DataError when it cannot be had, OptionError for a study without
+    measurements.
     """
+    if study != MEASURED:
+        raise OptionError(f"study {study} plans no measurement; {MEASURED} does")
     if path.exists():
         raise RecordError(f"{path} holds this measurement; delete it to measure again")
     configs = {case: planned.config for case, planned in study_cases(study).items()}
@@ -128,7 +147,7 @@ def measure(study: str, name: str, data_root: Path | None, path: Path, device: t
             "loss-scale": measure_loss_scale,
             "gradient-error": measure_gradient_error,
         }[name]
-        trained, _ = load_weights(RESULTS / study / _TRAINED)
+        trained, _ = load_weights(TRAINED)
         record = function(configs, data, trained, device)
     record.save(path)
     return record

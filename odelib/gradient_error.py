@@ -10,7 +10,7 @@ from torch import Tensor
 
 from odelib.config import Config
 from odelib.data import Dataset, batches
-from odelib.models import ImageClassifier
+from odelib.models import ImageClassifier, make_block
 from odelib.odeblock import ODEBlock, count_evaluations
 from odelib.records import Environment, Record
 
@@ -125,7 +125,7 @@ def measure_gradient_error(
     for case, c in cases.items():
         if c.network != "odenet":
             continue
-        block = ODEBlock(problem.f, c.method, c.rtol, c.atol, c.step_size, c.gradient)
+        block = make_block(problem.f, c)
         ours = block_gradient(block, problem.z, problem.cotangent)
         block.gradient = "direct"
         direct = block_gradient(block, problem.z, problem.cotangent)

@@ -11,6 +11,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from odelib.solvers import Norm, root_mean_square
+
 Dynamics = Callable[[Tensor, Tensor], Tensor]
 Solver = Callable[[Dynamics, Tensor, Tensor], Tensor]
 
@@ -21,6 +23,7 @@ def odeint_adjoint(
     times: Float[Tensor, "n"],
     solve: Solver,
     parameters: Sequence[Tensor] | None = None,
+    solve_back: Solver | None = None,
 ) -> Float[Tensor, "n *state"]:
     """The states of dz/dt = f(t, z) at `times`.          (Chen et al. 2018, Algorithm 2)
 
@@ -28,7 +31,8 @@ def odeint_adjoint(
     `solve(f, z, times)` is any solver: it returns the states `(n, *state)` at all `times`, the
     first of which is z. It is used forward for z, and backward, once for every interval, for
     the flat vector of z, a and the gradient of theta; an adaptive one so has a single norm
-    over all three. Gradients reach z0, `times` and `parameters`, which are those of f by
+    over all three, unless a `solve_back` for the way back brings another, such as
+    `norm_of_parts`. Gradients reach z0, `times` and `parameters`, which are those of f by
     default and have the dtype of z0; other tensors that f uses get none. There is no second
     derivative: autograd refuses it.
 
@@ -49,19 +53,33 @@ def odeint_adjoint(
         return dz
 
     trained = [p for p in parameters if p.requires_grad]
-    return _Adjoint.apply(dynamics, solve, times, z0, *trained)
+    return _Adjoint.apply(dynamics, solve, solve_back or solve, times, z0, *trained)
+
+
+def norm_of_parts(sizes: Sequence[int]) -> Norm:
+    """The largest root mean square among parts of a flat vector, of these sizes; what lies behind them is free.
+
+    The parts z, a and each parameter make torchdiffeq's norm for the backward solve; z and a alone make the seminorm of
+    Kidger, Chen and Lyons (2021): g is a mere integral, which nothing else depends on.
+    """
+    sizes = [size for size in sizes if size]
+
+    def norm(error: Tensor) -> Tensor:
+        return torch.stack([root_mean_square(part) for part in error[: sum(sizes)].split(sizes)]).max()
+
+    return norm
 
 
 class _Adjoint(torch.autograd.Function):
     """Forward: solve, and keep the states asked for. Backward: the adjoint equation."""
 
     @staticmethod
-    def forward(ctx, f, solve, times, z0, *theta):
+    def forward(ctx, f, solve, solve_back, times, z0, *theta):
         states = solve(f, z0, times)
         if states.shape != (len(times), *z0.shape):
             found = f"got {tuple(states.shape)} for {(len(times), *z0.shape)}"
             raise ValueError(f"solve must return one state for each time: {found}")
-        ctx.f, ctx.solve = f, solve
+        ctx.f, ctx.solve_back = f, solve_back
         ctx.save_for_backward(times, states, *theta)
         return states
 
@@ -91,13 +109,13 @@ class _Adjoint(torch.autograd.Function):
         for i in reversed(range(1, len(times))):
             a = a + w[i]  # the jump at an observation
             y = torch.cat([states[i].flatten(), a.flatten(), g])  # z afresh, as it was stored
-            _, a, g = ctx.solve(backward_dynamics, y, times[[i, i - 1]])[-1].split(sizes)
+            _, a, g = ctx.solve_back(backward_dynamics, y, times[[i, i - 1]])[-1].split(sizes)
             a = a.view_as(w[0])
 
         dtimes = None
-        if ctx.needs_input_grad[2]:
+        if ctx.needs_input_grad[3]:
             dtimes = [(w[i] * ctx.f(times[i], states[i])).sum() for i in range(len(times))]
             dtimes[0] = -(a * ctx.f(times[0], states[0])).sum()  # z0 is given, whatever t0 is
             dtimes = torch.stack(dtimes).to(times)
         parts = g.split([p.numel() for p in theta])
-        return None, None, dtimes, a + w[0], *(v.view_as(p) for v, p in zip(parts, theta))
+        return None, None, None, dtimes, a + w[0], *(v.view_as(p) for v, p in zip(parts, theta))

@@ -36,8 +36,7 @@ class ImageClassifier(nn.Module):
         self.normalize = Normalize(channels) if config.normalize else nn.Identity()
         self.stem = STEMS[config.stem](channels, config.width)
         if config.network == "odenet":
-            f = ODEfunc(config.width)
-            self.block = ODEBlock(f, config.method, config.rtol, config.atol, config.step_size, config.gradient)
+            self.block = make_block(ODEfunc(config.width), config)
         elif config.network == "resnet":
             self.block = nn.Sequential(*(ResBlock(config.width) for _ in range(config.blocks)))
         else:
@@ -46,6 +45,12 @@ class ImageClassifier(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes"]:
         return self.head(self.block(self.stem(self.normalize(x))))
+
+
+def make_block(f: nn.Module, config: Config) -> ODEBlock:
+    """The ODE block around f with the solver that `config` names."""
+    names = ("method", "rtol", "atol", "step_size", "gradient", "library", "warm_start")
+    return ODEBlock(f, **{name: getattr(config, name) for name in names})
 
 
 def build(config: Config, data: Dataset) -> ImageClassifier:

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 Dynamics = Callable[[Tensor, Tensor], Tensor]
+Norm = Callable[[Tensor], Tensor]
 Numbers = tuple[int | float, ...]
 
 
@@ -146,10 +147,20 @@ class Step:
 
 @dataclass
 class Statistics:
-    """What a solve did. Pass an empty one to `odeint`; passed again it goes on counting."""
+    """What a solve did. Pass an empty one to `odeint`; passed again it goes on counting.
+
+    With `states=[]` it also keeps the state at the start of every accepted step.
+    """
 
     nfe: int = 0
     steps: list[Step] = field(default_factory=list)
+    states: list[Tensor] | None = None
+
+    def add(self, step: Step, z: Tensor) -> None:
+        """Count a step that began at the state z."""
+        self.steps.append(step)
+        if step.accepted and self.states is not None:
+            self.states.append(z)
 
     @property
     def accepted(self) -> int:
@@ -185,6 +196,11 @@ class Controller:
         return min(max(factor, self.smallest), self.largest)
 
 
+def root_mean_square(error: Tensor) -> Tensor:
+    """The norm in which errors are measured: over the whole state, or over part of it."""
+    return error.square().mean().sqrt()
+
+
 def odeint(
     f: Dynamics,
     z0: Float[Tensor, "*state"],
@@ -197,6 +213,7 @@ def odeint(
     first_step: float | None = None,
     max_steps: int = 10_000,
     controller: Controller = Controller(),
+    norm: Norm = root_mean_square,
     statistics: Statistics | None = None,
 ) -> Float[Tensor, "n *state"]:
     """The states of dz/dt = f(t, z) at `times`, where z0 is the state at the first of them.
@@ -207,8 +224,9 @@ def odeint(
     method
         a name in `METHODS`, or a Tableau.
     rtol, atol
-        the error allowed in one adaptive step, as a root mean square over the whole state: 1e-3 is
-        enough to train, comparing gradients needs 1e-6 or less. Fixed grids ignore them.
+        the error allowed in one adaptive step, by default as a root mean square over the whole
+        state (`norm`): 1e-3 is enough to train, comparing gradients needs 1e-6 or less. Fixed
+        grids ignore them.
     step_size
         fixed grids only: every interval of `times` is cut into equal steps no longer than this;
         None takes one step an interval.
@@ -254,7 +272,7 @@ def odeint(
         return dz
 
     if tableau.adaptive:
-        tolerance = (rtol, atol)
+        tolerance = (rtol, atol, norm)
         options = (first_step, max_steps, controller, statistics)
         states = adaptive_steps(velocity, z0, times.tolist(), tableau, tolerance, *options)
     else:
@@ -303,9 +321,10 @@ def fixed_steps(
         for i in range(n):
             t = start + (end - start) * (i / n)
             t_next = end if i == n - 1 else start + (end - start) * ((i + 1) / n)
-            z, stages = runge_kutta_step(velocity, t, t_next, z, tableau, first)
+            z_start = z
+            z, stages = runge_kutta_step(velocity, t, t_next, z_start, tableau, first)
             first = stages[-1] if tableau.fsal else None
-            statistics.steps.append(Step(t, t_next - t))
+            statistics.add(Step(t, t_next - t), z_start)
             if not torch.isfinite(z.detach()).all():
                 step = f"the step from t={t:g} to t={t_next:g}"
                 raise SolverError(f"{step} made a non-finite state; try a smaller step_size")
@@ -342,17 +361,13 @@ def adaptive_steps(
         z_next, stages = runge_kutta_step(velocity, t, t_next, z, tableau, first)
         ratio = error_ratio(combine_error(h, tableau, stages), z, z_next, *tolerance)
         accepted = ratio <= 1  # not so for NaN
-        statistics.steps.append(Step(t, h, accepted, ratio))
+        statistics.add(Step(t, h, accepted, ratio), z)
         if accepted:
             f_next = stages[-1] if tableau.fsal else velocity(t_next, z_next)
             for s in times[len(states) :]:
                 if (t_next - s) * h < 0:  # not yet reached
                     break
-                if s == t_next:
-                    states.append(z_next)
-                    continue
-                x = (s - t) / h
-                states.append(interpolate(x, h, z, z_next, stages, f_next, tableau))
+                states.append(state_within(s, t, t_next, z, z_next, stages, f_next, tableau))
             t, z, first = t_next, z_next, f_next
             if t == end:
                 return states
@@ -370,11 +385,11 @@ def combine_error(h: float, tableau: Tableau, stages: list[Tensor]) -> Tensor:
 
 @torch.no_grad()
 def error_ratio(
-    error: Tensor, z: Tensor, z_next: Tensor, rtol: float, atol: float
+    error: Tensor, z: Tensor, z_next: Tensor, rtol: float, atol: float, norm: Norm
 ) -> float:
-    """Root mean square, over the whole state, of the error over the tolerance."""
+    """The norm of the error over the tolerance: a step may have 1."""
     scale = torch.maximum(z.abs(), z_next.abs()).mul_(rtol).add_(atol)
-    return error.div(scale).square_().mean().sqrt().item()
+    return norm(error.div(scale)).item()
 
 
 @torch.no_grad()
@@ -384,17 +399,24 @@ def initial_step(velocity, t, end, z, f0, order, tolerance) -> float:
     A trial step that moves the state by a hundredth of itself shows the second derivative; the
     step is then such that 0.01 is about the error ratio of a method of this order.
     """
-    rtol, atol = tolerance
     room = abs(end - t)
-    size, speed = error_ratio(z, z, z, rtol, atol), error_ratio(f0, z, z, rtol, atol)
+    size, speed = error_ratio(z, z, z, *tolerance), error_ratio(f0, z, z, *tolerance)
     trial = min(0.01 * size / speed if size > 1e-5 and speed > 1e-5 else 1e-6, room)
     h = math.copysign(trial, end - t)
-    bend = error_ratio(velocity(t + h, z + h * f0) - f0, z, z, rtol, atol) / trial
+    bend = error_ratio(velocity(t + h, z + h * f0) - f0, z, z, *tolerance) / trial
     steepest = max(speed, bend)
     if not math.isfinite(steepest):
         return h
     best = (0.01 / steepest) ** (1 / order) if steepest > 1e-15 else max(1e-6, trial * 1e-3)
     return math.copysign(min(100 * trial, best, room), end - t)
+
+
+def state_within(s, t, t_next, z, z_next, stages, f_next, tableau) -> Tensor:
+    """The state at a time s of the step from t to t_next."""
+    if s == t_next:
+        return z_next
+    h = t_next - t
+    return interpolate((s - t) / h, h, z, z_next, stages, f_next, tableau)
 
 
 def interpolate(x: float, h: float, z0, z1, stages, f1, tableau: Tableau) -> Tensor:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from odelib.benchmark import Benchmark
 from odelib.experiments import MEASUREMENTS
 from odelib.records import RESULTS, Record, RecordError, Run
 
@@ -12,6 +13,8 @@ def read_results(folder: Path = RESULTS) -> tuple[dict[Path, Record], dict[Path,
     for path in sorted(folder.glob("*/*.json")):
         name = path.relative_to(folder)
         kind = Run if "-seed" in path.stem else MEASUREMENTS.get(path.stem)
+        if path.parent.name == "benchmark":
+            kind = Benchmark
         if kind is None:
             damaged[name] = "is neither a run nor a measurement of odelib"
             continue

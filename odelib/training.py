@@ -14,6 +14,7 @@ from tqdm import tqdm
 from odelib.config import Config
 from odelib.data import Dataset, Images, batches
 from odelib.odeblock import count_evaluations
+from odelib.solvers import SolverError
 
 
 @dataclass(frozen=True)
@@ -183,8 +184,8 @@ _REMEDY = "lower the learning rate, or add weight decay"
 
 @contextmanager
 def _solver_failures(where: str) -> Iterator[None]:
-    """Say where in training the solver failed; an AssertionError is how torchdiffeq says that its step has vanished."""
+    """Say where in training the solver failed; torchdiffeq says by an AssertionError that its step has vanished."""
     try:
         yield
-    except AssertionError as error:
+    except (AssertionError, SolverError) as error:
         raise FloatingPointError(f"{where} the ODE solver failed ({error}); {_REMEDY}") from error

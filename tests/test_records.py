@@ -77,6 +77,7 @@ DIFFERENT = dict(
     rtol=1e-4,
     atol=1e-5,
     gradient="adjoint",
+    library="odelib",
     epochs=7,
     batch_size=32,
     optimizer="adam",
@@ -89,9 +90,18 @@ DIFFERENT = dict(
 )
 
 
-@pytest.mark.parametrize("name", [f.name for f in fields(Config) if f.name not in ("seed", "step_size")])
+@pytest.mark.parametrize("name", [f.name for f in fields(Config) if f.name not in ("seed", "step_size", "warm_start")])
 def test_a_case_changes_with_every_field(name):
     assert Config(**{name: DIFFERENT[name]}).case() != Config().case()
+
+
+def test_options_that_came_later_leave_the_names_of_older_runs_as_they_were():
+    assert Config().case() == "mnist-sample-odenet-direct-dopri5-3ebbac51"
+    assert Config(dataset="mnist", gradient="adjoint").case() == "mnist-odenet-adjoint-dopri5-ae332a93"
+
+
+def test_a_case_changes_with_a_warm_start():
+    assert Config(library="odelib", warm_start=True).case() != Config(library="odelib").case()
 
 
 def test_a_case_changes_with_the_step_size_and_not_with_the_seed():

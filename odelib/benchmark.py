@@ -1,0 +1,232 @@
+"""The benchmark: seconds per training step with torchdiffeq's solver and with the book's own, beside their floors."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import cycle, islice
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from odelib.config import Config
+from odelib.data import Dataset, batches
+from odelib.gradient_error import Problem, block_gradient, relative
+from odelib.memory import count_saved_bytes
+from odelib.models import ImageClassifier, make_block
+from odelib.odeblock import ODEBlock
+from odelib.odefunc import TimeConv2d
+from odelib.records import Environment, Record
+from odelib.timing import interleave
+from odelib.training import make_optimizer, train_step
+
+_OWN = Config(library="odelib")
+_CHECKPOINT = replace(_OWN, gradient="checkpoint")
+SCRIPT = "torchdiffeq direct, time channel concatenated"  # as odenet_mnist.py does it
+CASES: dict[str, Config] = {
+    SCRIPT: Config(),
+    "torchdiffeq direct": Config(),
+    "torchdiffeq adjoint": Config(gradient="adjoint"),
+    "torchdiffeq seminorm": Config(gradient="seminorm"),
+    "odelib direct": _OWN,
+    "odelib adjoint": replace(_OWN, gradient="adjoint"),
+    "odelib seminorm": replace(_OWN, gradient="seminorm"),
+    "odelib checkpoint": _CHECKPOINT,
+    "odelib direct, warm start": replace(_OWN, warm_start=True),
+    "odelib checkpoint, warm start": replace(_CHECKPOINT, warm_start=True),
+    "odelib direct, bosh3": replace(_OWN, method="bosh3"),
+    "odelib direct, tsit5": replace(_OWN, method="tsit5"),
+}
+
+_BATCHES = 8  # taken in turns; a warm start so meets new images at every step
+_REPEATS = 5  # bare evaluations that are timed together
+_SIZE = 1024  # of the square matrices whose product shows what the machine can do
+
+
+@dataclass(frozen=True)
+class BenchmarkRow:
+    """One case. Its floor is the network without its block, and NFE bare evaluations of f.
+
+    An evaluation of the forward pass counts forwards, and backwards too where it is differentiated there (gradient
+    direct); one of the backward pass counts both.
+    """
+
+    case: str
+    nfe_forward: float  # mean over the steps that were timed
+    nfe_backward: float
+    seconds: tuple[float, ...]  # of one training step, one value a round
+    floor: float  # seconds, from medians
+    peak_bytes: int  # the most that the block holds at one time for its backward pass, and during it
+    theta_error: float  # relative distance of the gradient from the exact one, in the 2-norm
+    state_error: float
+
+    @property
+    def quartiles(self) -> tuple[float, float, float]:
+        """First quartile, median and third quartile of the seconds per step."""
+        return tuple(np.percentile(self.seconds, [25, 50, 75]).tolist())
+
+
+@dataclass(frozen=True)
+class Benchmark(Record):
+    """Training steps of all cases, taken in turns in one process with what bounds them from below."""
+
+    environment: Environment  # its `threads` are those that the times were taken with
+    dataset: str
+    batch_size: int
+    images: int  # for which gradients are compared with the exact ones
+    reference_error: float  # distance of the exact gradient from one of a ten times larger tolerance
+    without_block: tuple[float, ...]  # seconds per step of the network without its block
+    forward: tuple[float, ...]  # seconds of a bare evaluation of f
+    forward_backward: tuple[float, ...]  # likewise with its derivatives
+    evaluation_flops: tuple[int, int]  # of those two, in convolutions
+    machine_flops: tuple[float, ...]  # per second, in products of square matrices
+    rows: tuple[BenchmarkRow, ...]
+
+    def __str__(self) -> str:
+        share = max(self.machine_flops) * np.median(self.forward_backward) / self.evaluation_flops[1]
+        lines = [
+            str(self.environment),
+            f"an evaluation with its derivatives takes {share:.2f} times what its products would at the machine's peak",
+            f"{'case':46} {'NFE':>11} {'ms':>7} {'/ floor':>7} {'MB':>6} {'error':>6}",
+        ]
+        for row in self.rows:
+            nfe = f"{row.nfe_forward:.1f} + {row.nfe_backward:.1f}"
+            median = row.quartiles[1]
+            lines.append(
+                f"{row.case:46} {nfe:>11} {1e3 * median:7.1f} {median / row.floor:7.2f} "
+                f"{row.peak_bytes / 1e6:6.1f} {row.theta_error:6.3f}"
+            )
+        return "\n".join(lines)
+
+
+class ConcatConv2d(nn.Module):
+    """TimeConv2d as odenet_mnist.py has it: the same function, by copying the state behind a channel of the time."""
+
+    def __init__(self, same: TimeConv2d):
+        super().__init__()
+        self.conv = same.conv
+
+    def forward(self, t: Tensor, z: Tensor) -> Tensor:
+        return self.conv(torch.cat([torch.ones_like(z[:, :1]) * t, z], dim=1))
+
+
+def with_solver(trained: ImageClassifier, case: str, config: Config) -> ImageClassifier:
+    """A copy of the trained network, in training mode, with the solver and the time channel of a case."""
+    model = copy.deepcopy(trained)
+    f = model.block.f
+    if case == SCRIPT:
+        f.conv1, f.conv2 = ConcatConv2d(f.conv1), ConcatConv2d(f.conv2)
+    model.block = make_block(f, config)
+    return model.train()
+
+
+def measure_benchmark(
+    data: Dataset,
+    trained: ImageClassifier,
+    device: torch.device,
+    batch_size: int = 128,
+    rounds: int = 21,
+    images: int = 32,
+    cases: dict[str, Config] = CASES,
+    timer: Callable[..., dict[str, list[float]]] = interleave,
+) -> Benchmark:
+    """Time the training step of every case of CASES on the same batches, with the weights of `trained`.
+
+    The learning rate is 0: all the work of an update is done, and the weights, on which NFE depends, stay. Peak bytes
+    and gradient errors are taken apart from the clock.
+    """
+    trained, data = trained.to(device), data.to(device)
+    problem = Problem(trained, data, device, images)
+    steps_in = list(islice(batches(data.train, batch_size), _BATCHES))
+    models = {case: with_solver(trained, case, config) for case, config in cases.items()}
+    bare = copy.deepcopy(trained).train()
+    bare.block = nn.Identity()
+    nfe = {case: [] for case in models}
+
+    def training_step(model: ImageClassifier, seen: list) -> Callable[[], None]:
+        optimizer, order = make_optimizer(model, Config()), cycle(steps_in)
+        optimizer.param_groups[0]["lr"] = 0.0
+        return lambda: seen.append(train_step(model, optimizer, *next(order))[1:])
+
+    f, x = trained.block.f, steps_in[0][0]
+    with torch.no_grad():
+        z = trained.stem(trained.normalize(x))
+
+    actions = {case: training_step(model, nfe[case]) for case, model in models.items()}
+    actions |= {
+        "without block": training_step(bare, []),
+        "forward": lambda: _evaluate(f, z, _REPEATS),
+        "forward and backward": lambda: _evaluate(f, z, _REPEATS, differentiate=True),
+        "matrix product": lambda: _product(device),
+    }
+    seconds = timer(actions, rounds)
+    forward, both = ([s / _REPEATS for s in seconds[name]] for name in ("forward", "forward and backward"))
+    without_block = seconds["without block"]
+
+    rows = []
+    for case, model in models.items():
+        nfe_forward, nfe_backward = np.mean(nfe[case][-rounds:], axis=0).tolist()
+        there = both if model.block.gradient == "direct" else forward
+        floor = np.median(without_block) + nfe_forward * np.median(there) + nfe_backward * np.median(both)
+        for _ in range(_BATCHES if model.block.warm_start else 1):  # until a warm start has settled
+            gradient = block_gradient(model.block, problem.z, problem.cotangent)
+        rows.append(
+            BenchmarkRow(
+                case,
+                nfe_forward,
+                nfe_backward,
+                tuple(seconds[case]),
+                float(floor),
+                peak_bytes(model.block, z),
+                relative(gradient.theta, problem.exact.theta),
+                relative(gradient.state, problem.exact.state),
+            )
+        )
+    return Benchmark(
+        Environment.here(device),
+        data.name,
+        batch_size,
+        images,
+        problem.reference_error,
+        tuple(without_block),
+        tuple(forward),
+        tuple(both),
+        (_flops(f, z), _flops(f, z, differentiate=True)),
+        tuple(2 * _SIZE**3 / s for s in seconds["matrix product"]),
+        tuple(rows),
+    )
+
+
+def peak_bytes(block: ODEBlock, z: Tensor) -> int:
+    """The most bytes that autograd holds at one time, in the forward and the backward pass of a block."""
+    z = z.clone().requires_grad_()
+    with count_saved_bytes([z, *block.parameters()]) as saved:
+        block(z).sum().backward(inputs=[z, *block.parameters()])
+    return saved.peak
+
+
+def _evaluate(f: nn.Module, z: Tensor, times: int, differentiate: bool = False) -> None:
+    t = z.new_tensor(0.5)
+    for _ in range(times):
+        with torch.set_grad_enabled(differentiate):
+            start = z.detach().requires_grad_(differentiate)
+            out = f(t, start)
+        if differentiate:
+            torch.autograd.grad(out, [start, *f.parameters()], torch.ones_like(out))
+    if z.is_cuda:
+        torch.cuda.synchronize()
+
+
+def _product(device: torch.device) -> None:
+    a = torch.ones(_SIZE, _SIZE, device=device)
+    (a @ a)[0, 0].item()
+
+
+def _flops(f: nn.Module, z: Tensor, differentiate: bool = False) -> int:
+    f = copy.deepcopy(f)  # backward() leaves its gradients there
+    with FlopCounterMode(display=False) as counted, torch.set_grad_enabled(differentiate):
+        out = f(z.new_tensor(0.5), z.detach().requires_grad_(differentiate))
+        if differentiate:
+            out.sum().backward()
+    return counted.get_total_flops()

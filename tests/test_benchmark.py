@@ -1,0 +1,71 @@
+"""The benchmark: what its record holds, on a tiny case with a clock of the test's own, and its command."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from odelib import build
+from odelib.benchmark import CASES, SCRIPT, Benchmark, measure_benchmark, with_solver
+from odelib.cli import main
+from odelib.timing import interleave
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def trained(quick, tiny):
+    return build(replace(quick, width=4, method="dopri5"), tiny)
+
+
+def test_floors_are_evaluations_times_the_bare_one_and_records_come_back(trained, tiny, tmp_path):
+    ticks = iter(range(10**6))
+    names = (SCRIPT, "odelib direct", "odelib checkpoint", "odelib direct, warm start")
+    cases = {name: CASES[name] for name in names}
+
+    def timer(actions, rounds):  # every action takes one second, whatever it does
+        return interleave(actions, rounds, warmup=1, clock=lambda: float(next(ticks)))
+
+    found = measure_benchmark(tiny, trained, CPU, batch_size=8, rounds=2, images=2, cases=cases, timer=timer)
+    rows = {row.case: row for row in found.rows}
+    assert list(rows) == list(names) and found.without_block == (1.0, 1.0)
+    assert found.forward == found.forward_backward == (0.2, 0.2)  # five evaluations in a second
+    for row in found.rows:
+        assert row.seconds == (1.0, 1.0) and row.quartiles == (1.0, 1.0, 1.0)
+        assert row.floor == pytest.approx(1 + 0.2 * (row.nfe_forward + row.nfe_backward))
+        assert 0 < row.theta_error < 1 and 0 < row.state_error < 1
+    direct, checkpoint = rows["odelib direct"], rows["odelib checkpoint"]
+    assert direct.nfe_backward == 0 < checkpoint.nfe_backward and direct.nfe_forward == checkpoint.nfe_forward
+    assert direct.theta_error == pytest.approx(checkpoint.theta_error, rel=1e-3)
+    assert checkpoint.peak_bytes < direct.peak_bytes < rows[SCRIPT].peak_bytes
+    assert rows["odelib direct, warm start"].nfe_forward <= direct.nfe_forward
+    assert 0 < found.evaluation_flops[0] < found.evaluation_flops[1]
+    assert "odelib checkpoint" in str(found)
+    found.save(tmp_path / "a.json")
+    assert Benchmark.load(tmp_path / "a.json") == found
+
+
+def test_the_scripts_time_channel_is_the_same_function(trained):
+    z, t = torch.randn(3, 4, 7, 7), torch.tensor(0.3)
+    same = with_solver(trained, SCRIPT, CASES[SCRIPT]).block.f
+    assert type(same.conv1) is not type(trained.block.f.conv1)
+    torch.testing.assert_close(same(t, z), trained.block.f(t, z), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        ([], "Missing from odelib benchmark"),
+        (["a", "--rounds", "0"], "rounds must be positive, got 0"),
+        (["a", "--threads", "-1"], "threads must be positive, got -1"),
+        (["a", "--batch-size", "100"], "batch_size must be at most the 48 images of mnist"),
+        (["a", "--dataset", "mnits"], "no data set 'mnits'"),
+        (["there"], "holds a benchmark; delete it"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(words, message, mnist_root, tmp_path, capsys):
+    (tmp_path / "there.json").write_text("{}")
+    assert main(["benchmark", *words, "--out", str(tmp_path), "--device", "cpu"]) == 2
+    said = capsys.readouterr()
+    assert message in said.err and said.err.count("\n") == 1 and said.out == ""
+    assert not (tmp_path / "a.json").exists()

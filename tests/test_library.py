@@ -1,0 +1,251 @@
+"""ODEBlock with the book's own solvers, and the gradient `checkpoint`; in float64 where gradients are compared."""
+
+import pytest
+import torch
+from torch import nn
+
+from odelib import Config, ImageClassifier, ODEBlock, count_evaluations, count_saved_bytes
+from odelib.checkpoint import odeint_checkpoint
+from odelib.gradients import norm_of_parts
+from odelib.odeblock import GRADIENTS, OptionError
+from odelib.solvers import METHODS, SolverError, Statistics, Tableau, odeint
+from odelib.training import make_optimizer, train_step
+
+TIGHT = dict(rtol=1e-10, atol=1e-12)
+OWN = dict(library="odelib")
+
+
+class Smooth(nn.Module):
+    """A small tanh network that sees the time."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.outer = nn.Linear(4, 5), nn.Linear(5, 3)
+        self.double()
+
+    def forward(self, t, z):
+        return 3 * self.outer(torch.tanh(self.inner(torch.cat([z, t.expand(len(z), 1)], dim=1))))
+
+
+class Jump(nn.Module):
+    """Not finite beyond t = 1/2."""
+
+    def forward(self, t, z):
+        return z / (t < 0.5)
+
+
+@pytest.fixture
+def z():
+    return torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
+
+
+def times(*values):
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def gradients(end, weight, *inputs):
+    return torch.autograd.grad((end * weight).sum(), inputs)
+
+
+# checkpoint is direct
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(
+    "when",
+    [(0, 1), (0, 0.1, 0.15, 0.7, 1), (1, 0.5, 0.5, 0), (0, 0, 0.3, 1)],
+    ids=["ends", "dense", "back", "repeated"],
+)
+def test_checkpoint_has_the_states_and_the_gradient_of_the_plain_solve(name, when, z):
+    f, when = Smooth(), times(*when)
+    weight = torch.randn(len(when), 5, 3, dtype=torch.float64)
+    options = dict(method=name, step_size=None if METHODS[name].adaptive else 0.2)
+    plain, checkpoint = odeint(f, z, when, **options), odeint_checkpoint(f, z, when, **options)
+    assert torch.equal(plain, checkpoint)
+    expected, ours = (gradients(states, weight, z, *f.parameters()) for states in (plain, checkpoint))
+    for a, b in zip(ours, expected, strict=True):
+        assert b.norm() > 0
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+def test_checkpoint_of_an_adaptive_method_that_is_not_fsal(z):
+    tableau = Tableau("heun-euler", 2, (0, 1), ((), (1,)), (0.5, 0.5), error=(-0.5, 0.5))
+    f, when, weight = Smooth(), times(0, 0.3, 1), torch.randn(3, 5, 3, dtype=torch.float64)
+    both = [gradients(solve(f, z, when, method=tableau), weight, z) for solve in (odeint, odeint_checkpoint)]
+    torch.testing.assert_close(*both, rtol=1e-12, atol=1e-12)
+
+
+def test_checkpoint_takes_only_accepted_steps_again(z):
+    class Bend(nn.Module):
+        calls = 0
+
+        def forward(self, t, z):
+            self.calls += 1
+            return torch.sin(12 * t) * 8 * torch.cos(3 * z) + z.flip(-1)
+
+    f, seen = Bend(), Statistics()
+    end = odeint_checkpoint(f, z, times(0, 1), statistics=seen)[-1]
+    assert seen.rejected > 0 and f.calls == seen.nfe
+    end.sum().backward()
+    assert f.calls == seen.nfe + 6 * seen.accepted
+
+
+def test_statistics_keep_the_start_of_every_accepted_step_if_asked_to(z):
+    seen = Statistics(states=[])
+    odeint(Smooth(), z, times(0, 1), rtol=1e-6, atol=1e-6, statistics=seen)
+    assert len(seen.states) == seen.accepted > 1 and torch.equal(seen.states[0], z)
+    assert Statistics().states is None
+
+
+def test_checkpoint_has_no_second_derivative_and_says_so(z):
+    loss = odeint_checkpoint(Smooth(), z, times(0, 1)).square().sum()
+    (gradient,) = torch.autograd.grad(loss, z, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
+
+
+def test_the_largest_part_counts_and_what_lies_behind_not_at_all():
+    error = torch.tensor([3.0, 3.0, 1.0, 1.0, 100.0])
+    assert norm_of_parts([2, 2])(error) == 3 and norm_of_parts([2, 0, 2, 1])(error) == 100
+
+
+# The block
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS)
+def test_gradient_of_every_mode_is_that_of_finite_differences(gradient, z):
+    block = ODEBlock(Smooth(), gradient=gradient, **TIGHT, **OWN)
+    weight, h = torch.randn(5, 3, dtype=torch.float64), 1e-5
+    inputs = [z, *block.parameters()]
+    ours = gradients(block(z), weight, *inputs)
+    with torch.no_grad():
+        for tensor, product in zip(inputs, ours, strict=True):
+            direction = torch.randn_like(tensor)
+            tensor += h * direction
+            above = (block(z) * weight).sum()
+            tensor -= 2 * h * direction
+            below = (block(z) * weight).sum()
+            tensor += h * direction
+            assert (product * direction).sum().item() == pytest.approx(((above - below) / (2 * h)).item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("gradient", ["adjoint", "seminorm", "checkpoint"])
+def test_every_mode_has_the_gradient_of_direct_along_a_trajectory(gradient, z):
+    f, when = Smooth(), times(0.3, 1)
+    weight = torch.randn(2, 5, 3, dtype=torch.float64)
+    both = []
+    for kind in (gradient, "direct"):
+        states = ODEBlock(f, gradient=kind, **TIGHT, **OWN).trajectory(z, when)
+        both.append(gradients(states, weight, z, *f.parameters()))
+    torch.testing.assert_close(*both, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS)
+def test_frozen_parameters_get_no_gradient_and_disturb_no_other(gradient, z):
+    f = Smooth()
+    f.inner.requires_grad_(False)
+    ODEBlock(f, gradient=gradient, **OWN)(z).sum().backward()
+    assert f.inner.weight.grad is None and f.outer.weight.grad.any()
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS)
+def test_evaluations_of_both_passes(gradient, z):
+    block = ODEBlock(Smooth(), gradient=gradient, rtol=1e-5, atol=1e-5, **OWN)
+    with count_evaluations(block) as forward:
+        end = block(z)
+    steps, rest = divmod(forward.n - 2, 6)
+    assert rest == 0 and steps > 1
+    with count_evaluations(block) as backward:
+        end.sum().backward()
+    if gradient == "direct":
+        assert backward.n == 0
+    elif gradient == "checkpoint":
+        assert backward.n % 6 == 0 and 6 <= backward.n <= 6 * steps  # rejected steps are not taken again
+    else:
+        assert (backward.n - 2) % 6 == 0 and backward.n >= 8
+
+
+@pytest.mark.parametrize("gradient", ["direct", "adjoint"])
+@pytest.mark.parametrize("method", ["euler", "midpoint", "dopri5"])
+def test_the_library_changes_no_logit(gradient, method):
+    options = dict(width=8, stem="one-shot", method=method, gradient=gradient)
+    options |= dict(rtol=1e-6, atol=1e-6) if method == "dopri5" else dict(step_size=0.25)
+    theirs = ImageClassifier(Config(**options), channels=1, classes=10)
+    ours = ImageClassifier(Config(**options, **OWN), channels=1, classes=10)
+    ours.load_state_dict(theirs.state_dict())
+    x = torch.rand(4, 1, 28, 28)
+    torch.testing.assert_close(ours(x), theirs(x), rtol=0, atol=1e-5)
+
+
+def test_checkpoint_holds_less_at_a_time_than_direct_and_the_more_so_the_more_steps():
+    f = nn.Sequential()
+    f.forward = lambda t, z: torch.sin(torch.cos(torch.sin(z)))  # three states an evaluation
+    z = torch.randn(1000, requires_grad=True)
+
+    def peak(gradient, steps):
+        block = ODEBlock(f, "rk4", step_size=1 / steps, gradient=gradient, **OWN)
+        with count_saved_bytes([z]) as saved:
+            block(z).sum().backward()
+        assert saved.live == 0 or gradient == "checkpoint"
+        return saved.peak / z.nbytes
+
+    assert peak("direct", 4) == pytest.approx(4 * 4 * 3, abs=1)
+    assert peak("checkpoint", 4) == pytest.approx(4 + 4 * 3, abs=2)
+    assert peak("checkpoint", 16) / peak("direct", 16) < 1 / 6
+
+
+def test_a_warm_start_saves_evaluations_in_training_and_is_forgotten_elsewhere(z):
+    block = ODEBlock(Smooth(), warm_start=True, **OWN)
+    cold = ODEBlock(block.f, **OWN)
+
+    def nfe(block):
+        with count_evaluations(block) as seen:
+            block(z)
+        return seen.n
+
+    usual = nfe(cold)
+    assert nfe(block) == usual
+    later = [nfe(block) for _ in range(5)]
+    assert max(later) < usual
+    block.eval()
+    assert nfe(block) == usual and torch.equal(block(z), cold(z))
+    block.train()
+    assert nfe(block) == usual and nfe(block) == later[0]
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (dict(library="scipy"), "unknown library 'scipy'; choose from torchdiffeq, odelib"),
+        (dict(library="odelib", method="implicit_adams"), "unknown method 'implicit_adams'; choose from euler,"),
+        (dict(method="tsit5"), "unknown method 'tsit5'; choose from dopri8,"),
+        (dict(library="odelib", method="bosh3", step_size=0.1), "step_size is for fixed grids only"),
+        (dict(library="odelib", method="heun", gradient="seminorm"), "'heun' chooses none"),
+        (dict(gradient="checkpoint"), "take library odelib"),
+        (dict(warm_start=True), "warm_start is for adaptive methods of library odelib"),
+        (dict(library="odelib", method="rk4", warm_start=True), "warm_start is for adaptive methods"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(options, message):
+    with pytest.raises(OptionError, match=message):
+        ODEBlock(Smooth(), **options)
+    with pytest.raises(OptionError, match=message):
+        Config(**options)
+
+
+def test_a_solve_that_fails_says_when():
+    z = torch.ones(2, 3, dtype=torch.float64)
+    with pytest.raises(SolverError, match="vanished at t=0.(49|5)"):
+        ODEBlock(Jump(), **OWN)(z)
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS)
+def test_a_training_step_reaches_every_weight(gradient, tiny):
+    config = Config(width=4, stem="one-shot", gradient=gradient, **OWN)
+    model = ImageClassifier(config, channels=1, classes=10)
+    _, forward, backward = train_step(
+        model, make_optimizer(model, config), tiny.train.images[:8].float() / 255, tiny.train.labels[:8]
+    )
+    assert forward >= 8 and (backward == 0) is (gradient == "direct")
+    assert [name for name, p in model.named_parameters() if not p.grad.any()] == []
+    assert "dopri5 of odelib" in repr(model.block)
