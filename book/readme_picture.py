@@ -1,4 +1,4 @@
-"""Draw the flow of digits of the book's first page for the README and for previews of links: python book/readme_picture.py"""
+"""Draw the flow of digits for the README and for previews of links: python book/readme_picture.py"""
 
 from pathlib import Path
 

@@ -56,6 +56,12 @@ def test_styles_fetch_nothing_from_outside():
 
 
 @built
+def test_figures_are_pictures():
+    """Where MPLBACKEND takes matplotlib's pictures from the kernel, a cell shows `<Figure size ...>` and no warning."""
+    assert [page.name for page in PAGES if "&lt;Figure size" in page.read_text(encoding="utf-8")] == []
+
+
+@built
 def test_pages_have_a_description_and_a_preview():
     for page in PAGES:
         html = page.read_text(encoding="utf-8")
