@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import cycle, islice
 
 import numpy as np
@@ -35,6 +36,11 @@ CASES: dict[str, Config] = {
     "odelib checkpoint": _CHECKPOINT,
     "odelib direct, warm start": replace(_OWN, warm_start=True),
     "odelib checkpoint, warm start": replace(_CHECKPOINT, warm_start=True),
+    "torchdiffeq direct, bf16": Config(bf16=True),
+    "odelib direct, bf16": replace(_OWN, bf16=True),
+    "odelib checkpoint, bf16": replace(_CHECKPOINT, bf16=True),
+    "odelib direct, warm start, bf16": replace(_OWN, warm_start=True, bf16=True),
+    "odelib checkpoint, warm start, bf16": replace(_CHECKPOINT, warm_start=True, bf16=True),
     "odelib direct, bosh3": replace(_OWN, method="bosh3"),
     "odelib direct, tsit5": replace(_OWN, method="tsit5"),
 }
@@ -68,6 +74,18 @@ class BenchmarkRow:
 
 
 @dataclass(frozen=True)
+class BareEvaluation:
+    """Seconds of one evaluation of f, without a solver around it."""
+
+    forward: tuple[float, ...]  # one value a round
+    forward_backward: tuple[float, ...]  # with its derivatives by state and parameters
+
+    @property
+    def medians(self) -> tuple[float, float]:
+        return float(np.median(self.forward)), float(np.median(self.forward_backward))
+
+
+@dataclass(frozen=True)
 class Benchmark(Record):
     """Training steps of all cases, taken in turns in one process with what bounds them from below."""
 
@@ -77,14 +95,14 @@ class Benchmark(Record):
     images: int  # for which gradients are compared with the exact ones
     reference_error: float  # distance of the exact gradient from one of a ten times larger tolerance
     without_block: tuple[float, ...]  # seconds per step of the network without its block
-    forward: tuple[float, ...]  # seconds of a bare evaluation of f
-    forward_backward: tuple[float, ...]  # likewise with its derivatives
-    evaluation_flops: tuple[int, int]  # of those two, in convolutions
+    bare: BareEvaluation
+    bare_bf16: BareEvaluation
+    evaluation_flops: tuple[int, int]  # in the convolutions of an evaluation, and with its derivatives
     machine_flops: tuple[float, ...]  # per second, in products of square matrices
     rows: tuple[BenchmarkRow, ...]
 
     def __str__(self) -> str:
-        share = max(self.machine_flops) * np.median(self.forward_backward) / self.evaluation_flops[1]
+        share = max(self.machine_flops) * self.bare.medians[1] / self.evaluation_flops[1]
         lines = [
             str(self.environment),
             f"an evaluation with its derivatives takes {share:.2f} times what its products would at the machine's peak",
@@ -140,8 +158,8 @@ def measure_benchmark(
     problem = Problem(trained, data, device, images)
     steps_in = list(islice(batches(data.train, batch_size), _BATCHES))
     models = {case: with_solver(trained, case, config) for case, config in cases.items()}
-    bare = copy.deepcopy(trained).train()
-    bare.block = nn.Identity()
+    blockless = copy.deepcopy(trained).train()
+    blockless.block = nn.Identity()
     nfe = {case: [] for case in models}
 
     def training_step(model: ImageClassifier, seen: list) -> Callable[[], None]:
@@ -155,20 +173,28 @@ def measure_benchmark(
 
     actions = {case: training_step(model, nfe[case]) for case, model in models.items()}
     actions |= {
-        "without block": training_step(bare, []),
-        "forward": lambda: _evaluate(f, z, _REPEATS),
-        "forward and backward": lambda: _evaluate(f, z, _REPEATS, differentiate=True),
+        "without block": training_step(blockless, []),
+        "forward": partial(_evaluate, f, z),
+        "forward and backward": partial(_evaluate, f, z, differentiate=True),
+        "forward, bf16": partial(_evaluate, f, z, bf16=True),
+        "forward and backward, bf16": partial(_evaluate, f, z, differentiate=True, bf16=True),
         "matrix product": lambda: _product(device),
     }
     seconds = timer(actions, rounds)
-    forward, both = ([s / _REPEATS for s in seconds[name]] for name in ("forward", "forward and backward"))
+
+    def evaluation(end: str) -> BareEvaluation:
+        names = ("forward" + end, "forward and backward" + end)
+        return BareEvaluation(*(tuple(s / _REPEATS for s in seconds[name]) for name in names))
+
+    bare = {False: evaluation(""), True: evaluation(", bf16")}
     without_block = seconds["without block"]
 
     rows = []
     for case, model in models.items():
         nfe_forward, nfe_backward = np.mean(nfe[case][-rounds:], axis=0).tolist()
+        forward, both = bare[model.block.bf16].medians
         there = both if model.block.gradient == "direct" else forward
-        floor = np.median(without_block) + nfe_forward * np.median(there) + nfe_backward * np.median(both)
+        floor = np.median(without_block) + nfe_forward * there + nfe_backward * both
         for _ in range(_BATCHES if model.block.warm_start else 1):  # until a warm start has settled
             gradient = block_gradient(model.block, problem.z, problem.cotangent)
         rows.append(
@@ -190,8 +216,8 @@ def measure_benchmark(
         images,
         problem.reference_error,
         tuple(without_block),
-        tuple(forward),
-        tuple(both),
+        bare[False],
+        bare[True],
         (_flops(f, z), _flops(f, z, differentiate=True)),
         tuple(2 * _SIZE**3 / s for s in seconds["matrix product"]),
         tuple(rows),
@@ -206,12 +232,13 @@ def peak_bytes(block: ODEBlock, z: Tensor) -> int:
     return saved.peak
 
 
-def _evaluate(f: nn.Module, z: Tensor, times: int, differentiate: bool = False) -> None:
+def _evaluate(f: nn.Module, z: Tensor, differentiate: bool = False, bf16: bool = False) -> None:
     t = z.new_tensor(0.5)
-    for _ in range(times):
+    for _ in range(_REPEATS):
         with torch.set_grad_enabled(differentiate):
             start = z.detach().requires_grad_(differentiate)
-            out = f(t, start)
+            with torch.autocast(z.device.type, torch.bfloat16, enabled=bf16):
+                out = f(t, start)
         if differentiate:
             torch.autograd.grad(out, [start, *f.parameters()], torch.ones_like(out))
     if z.is_cuda:

@@ -37,6 +37,7 @@ class Config:
     gradient: Literal["direct", "adjoint", "seminorm", "checkpoint"] = "direct"  # how the block is differentiated
     library: Literal["torchdiffeq", "odelib"] = "torchdiffeq"  # whose solver; checkpoint is odelib's alone
     warm_start: bool = False  # first step size taken from the batch before (adaptive methods of library odelib)
+    bf16: bool = False  # compute the dynamics with 16 bit numbers
 
     # Training
     epochs: int = 5  # passes through the training images
@@ -100,7 +101,7 @@ class Config:
 
 
 # Options that came after the first records. At their default they are not in the digest, so that names stay.
-ADDED = ("library", "warm_start")
+ADDED = ("library", "warm_start", "bf16")
 
 PRESETS = {
     # torchdiffeq's examples/odenet_mnist.py with its default flags.

@@ -49,7 +49,7 @@ class ImageClassifier(nn.Module):
 
 def make_block(f: nn.Module, config: Config) -> ODEBlock:
     """The ODE block around f with the solver that `config` names."""
-    names = ("method", "rtol", "atol", "step_size", "gradient", "library", "warm_start")
+    names = ("method", "rtol", "atol", "step_size", "gradient", "library", "warm_start", "bf16")
     return ODEBlock(f, **{name: getattr(config, name) for name in names})
 
 

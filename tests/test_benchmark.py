@@ -29,7 +29,7 @@ def test_floors_are_evaluations_times_the_bare_one_and_records_come_back(trained
     found = measure_benchmark(tiny, trained, CPU, batch_size=8, rounds=2, images=2, cases=cases, timer=timer)
     rows = {row.case: row for row in found.rows}
     assert list(rows) == list(names) and found.without_block == (1.0, 1.0)
-    assert found.forward == found.forward_backward == (0.2, 0.2)  # five evaluations in a second
+    assert found.bare.forward == found.bare_bf16.forward_backward == (0.2, 0.2)  # five evaluations in a second
     for row in found.rows:
         assert row.seconds == (1.0, 1.0) and row.quartiles == (1.0, 1.0, 1.0)
         assert row.floor == pytest.approx(1 + 0.2 * (row.nfe_forward + row.nfe_backward))
