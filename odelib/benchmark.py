@@ -36,13 +36,15 @@ CASES: dict[str, Config] = {
     "odelib checkpoint": _CHECKPOINT,
     "odelib direct, warm start": replace(_OWN, warm_start=True),
     "odelib checkpoint, warm start": replace(_CHECKPOINT, warm_start=True),
+    "odelib direct, tsit5": replace(_OWN, method="tsit5"),
+    "odelib direct, bosh3": replace(_OWN, method="bosh3"),
+    "odelib checkpoint, bosh3": replace(_CHECKPOINT, method="bosh3"),
+    "odelib direct, bosh3, warm start": replace(_OWN, method="bosh3", warm_start=True),
+    "odelib checkpoint, bosh3, warm start": replace(_CHECKPOINT, method="bosh3", warm_start=True),
     "torchdiffeq direct, bf16": Config(bf16=True),
     "odelib direct, bf16": replace(_OWN, bf16=True),
-    "odelib checkpoint, bf16": replace(_CHECKPOINT, bf16=True),
-    "odelib direct, warm start, bf16": replace(_OWN, warm_start=True, bf16=True),
-    "odelib checkpoint, warm start, bf16": replace(_CHECKPOINT, warm_start=True, bf16=True),
-    "odelib direct, bosh3": replace(_OWN, method="bosh3"),
-    "odelib direct, tsit5": replace(_OWN, method="tsit5"),
+    "odelib direct, bosh3, warm start, bf16": replace(_OWN, method="bosh3", warm_start=True, bf16=True),
+    "odelib checkpoint, bosh3, warm start, bf16": replace(_CHECKPOINT, method="bosh3", warm_start=True, bf16=True),
 }
 
 _BATCHES = 8  # taken in turns; a warm start so meets new images at every step

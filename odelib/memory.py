@@ -72,7 +72,7 @@ class _Holder:
     """What autograd holds in the place of a saved tensor: it dies when the tensor is released."""
 
     def __init__(self, tensor: Tensor):
-        self.tensor = tensor
+        self.tensor = tensor.detach()  # with its history, a result that is saved would keep itself alive
 
 
 @dataclass(frozen=True)
