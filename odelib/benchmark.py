@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from odelib.config import Config
 from odelib.data import Dataset, batches
 from odelib.gradient_error import Problem, block_gradient, relative
+from odelib.libraries import block_passes
 from odelib.memory import count_saved_bytes
 from odelib.models import ImageClassifier, make_block
 from odelib.odeblock import ODEBlock
@@ -88,6 +89,22 @@ class BareEvaluation:
 
 
 @dataclass(frozen=True)
+class LibraryRow:
+    """One pass of the block, forward and backward, with dopri5 of one library (`odelib.libraries`)."""
+
+    library: str  # with its version
+    nfe: int
+    seconds: tuple[float, ...]
+    theta_error: float  # as in BenchmarkRow
+    state_error: float
+
+    @property
+    def quartiles(self) -> tuple[float, float, float]:
+        """First quartile, median and third quartile of the seconds."""
+        return tuple(np.percentile(self.seconds, [25, 50, 75]).tolist())
+
+
+@dataclass(frozen=True)
 class Benchmark(Record):
     """Training steps of all cases, taken in turns in one process with what bounds them from below."""
 
@@ -102,6 +119,7 @@ class Benchmark(Record):
     evaluation_flops: tuple[int, int]  # in the convolutions of an evaluation, and with its derivatives
     machine_flops: tuple[float, ...]  # per second, in products of square matrices
     rows: tuple[BenchmarkRow, ...]
+    libraries: tuple[LibraryRow, ...]  # those that were installed
 
     def __str__(self) -> str:
         share = max(self.machine_flops) * self.bare.medians[1] / self.evaluation_flops[1]
@@ -116,6 +134,11 @@ class Benchmark(Record):
             lines.append(
                 f"{row.case:46} {nfe:>11} {1e3 * median:7.1f} {median / row.floor:7.2f} "
                 f"{row.peak_bytes / 1e6:6.1f} {row.theta_error:6.3f}"
+            )
+        lines.append("one pass of the block, forward and backward:")
+        for row in self.libraries:
+            lines.append(
+                f"{row.library:46} {row.nfe:>11} {1e3 * row.quartiles[1]:7.1f} {'':14} {row.theta_error:6.3f}"
             )
         return "\n".join(lines)
 
@@ -173,6 +196,7 @@ def measure_benchmark(
     with torch.no_grad():
         z = trained.stem(trained.normalize(x))
 
+    passes, w = block_passes(f), torch.ones_like(z)
     actions = {case: training_step(model, nfe[case]) for case, model in models.items()}
     actions |= {
         "without block": training_step(blockless, []),
@@ -180,6 +204,7 @@ def measure_benchmark(
         "forward and backward": partial(_evaluate, f, z, differentiate=True),
         "forward, bf16": partial(_evaluate, f, z, bf16=True),
         "forward and backward, bf16": partial(_evaluate, f, z, differentiate=True, bf16=True),
+        **{library: partial(block_pass, z, w) for library, block_pass in passes.items()},
         "matrix product": lambda: _product(device),
     }
     seconds = timer(actions, rounds)
@@ -211,6 +236,15 @@ def measure_benchmark(
                 relative(gradient.state, problem.exact.state),
             )
         )
+
+    libraries = []
+    for library, block_pass in passes.items():
+        *_, n = block_pass(z, w)
+        state, theta, _ = block_pass(problem.z, problem.cotangent)
+        theta_error = relative(torch.cat([g.flatten() for g in theta]), problem.exact.theta)
+        state_error = relative(state.flatten(), problem.exact.state)
+        libraries.append(LibraryRow(library, n, tuple(seconds[library]), theta_error, state_error))
+
     return Benchmark(
         Environment.here(device),
         data.name,
@@ -223,6 +257,7 @@ def measure_benchmark(
         (_flops(f, z), _flops(f, z, differentiate=True)),
         tuple(2 * _SIZE**3 / s for s in seconds["matrix product"]),
         tuple(rows),
+        tuple(libraries),
     )
 
 

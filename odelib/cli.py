@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import io
 import itertools
+import os
 import re
 import sys
 from dataclasses import dataclass, replace
@@ -212,6 +213,8 @@ class Benchmark:
         trained, _ = load_weights(TRAINED)
         if self.threads:
             torch.set_num_threads(self.threads)
+            if hasattr(os, "sched_setaffinity"):  # Linux: holds for libraries with threads of their own too
+                os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: self.threads])
         record = measure_benchmark(data, trained, device, self.batch_size, self.rounds, self.images)
         record.save(path)
         print(record)

@@ -16,7 +16,7 @@ def group_norm(channels: int) -> nn.GroupNorm:
 class TimeConv2d(nn.Module):
     """A 3x3 convolution that sees the time as one more input channel, constant over the image.
 
-    (batch, c, h, w) and t give (batch, c_out, h, w); zero padding keeps height and width. torchdiffeq's example
+    (batch, c, h, w) and t, one time or (batch, 1, 1, 1), give (batch, c_out, h, w); zero padding keeps height and width. torchdiffeq's example
     concatenates the channel t to the state. A convolution is linear, so the same function is the convolution of the
     state plus t times that of a single image of ones: nothing is copied, and no channel is one too many.
     """
@@ -25,7 +25,7 @@ class TimeConv2d(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(channels + 1, channels_out, kernel_size=3, padding=1)
 
-    def forward(self, t: Float[Tensor, ""], z: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c_out h w"]:
+    def forward(self, t: Float[Tensor, "..."], z: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c_out h w"]:
         weight = self.conv.weight
         out = F.conv2d(z, weight[:, 1:], self.conv.bias, padding=1)
         ones = torch.ones_like(z[:1, :1])  # zero padding makes their convolution differ at the border
@@ -35,8 +35,9 @@ class TimeConv2d(nn.Module):
 class ODEfunc(nn.Module):
     """The right-hand side of dz/dt = f(t, z): two 3x3 convolutions, normalised.   (torchdiffeq's odenet_mnist.py)
 
-    GroupNorm, ReLU, convolution, GroupNorm, ReLU, convolution, GroupNorm. The time t is a scalar tensor,
-    z is (batch, channels, height, width) and so is the result, which is a velocity: state per unit of time.
+    GroupNorm, ReLU, convolution, GroupNorm, ReLU, convolution, GroupNorm. The time t is a scalar tensor (or one number
+    an image, (batch, 1, 1, 1), for a solver that steps each image apart), z is (batch, channels, height, width) and so
+    is the result, which is a velocity: state per unit of time.
     The last GroupNorm bounds it: within a group the values have mean 0 and variance 1 before its affine map.
     Raises ValueError when the number of channels is not positive or, above 32, not a multiple of 32.
     """
@@ -50,7 +51,7 @@ class ODEfunc(nn.Module):
         self.norm3 = group_norm(channels)
         self.relu = nn.ReLU()
 
-    def forward(self, t: Float[Tensor, ""], z: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    def forward(self, t: Float[Tensor, "..."], z: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         dz = self.relu(self.norm1(z))
         dz = self.conv1(t, dz)
         dz = self.relu(self.norm2(dz))

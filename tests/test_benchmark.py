@@ -1,13 +1,18 @@
 """The benchmark: what its record holds, on a tiny case with a clock of the test's own, and its command."""
 
+import copy
 from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
-from odelib import build
+from odelib import build, libraries
 from odelib.benchmark import CASES, SCRIPT, Benchmark, measure_benchmark, with_solver
 from odelib.cli import main
+from odelib.gradient_error import block_gradient, relative
+from odelib.odeblock import ODEBlock
+from odelib.odefunc import ODEfunc
 from odelib.timing import interleave
 
 CPU = torch.device("cpu")
@@ -39,6 +44,9 @@ def test_floors_are_evaluations_times_the_bare_one_and_records_come_back(trained
     assert direct.theta_error == pytest.approx(checkpoint.theta_error, rel=1e-3)
     assert checkpoint.peak_bytes < direct.peak_bytes < rows[SCRIPT].peak_bytes
     assert rows["odelib direct, warm start"].nfe_forward <= direct.nfe_forward
+    libraries = [row.library.split()[0] for row in found.libraries]
+    assert {"torchdiffeq", "odelib"} <= set(libraries)
+    assert all(row.nfe > 2 and 0 < row.theta_error < 1 and row.seconds == (1.0, 1.0) for row in found.libraries)
     assert 0 < found.evaluation_flops[0] < found.evaluation_flops[1]
     assert "odelib checkpoint" in str(found)
     found.save(tmp_path / "a.json")
@@ -50,6 +58,25 @@ def test_the_scripts_time_channel_is_the_same_function(trained):
     same = with_solver(trained, SCRIPT, CASES[SCRIPT]).block.f
     assert type(same.conv1) is not type(trained.block.f.conv1)
     torch.testing.assert_close(same(t, z), trained.block.f(t, z), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", libraries._PASSES)
+def test_every_library_computes_the_same_gradient(name, monkeypatch):
+    """With other dynamics the error would be near 1; the kinks of f leave some hundredths."""
+    monkeypatch.setattr(libraries, "TOLERANCE", 1e-5)
+    f = ODEfunc(4)
+    nn.init.constant_(f.norm3.weight, 0.1)  # a slow flow, which meets few kinks
+    try:
+        block_pass = libraries._PASSES[name](f)
+    except ImportError:
+        pytest.skip(f"{name} is not installed")
+    z, w = torch.randn(3, 4, 5, 5), torch.randn(3, 4, 5, 5)
+    dz, dtheta, nfe = block_pass(z, w)
+    exact = block_gradient(ODEBlock(copy.deepcopy(f).double(), rtol=1e-9, atol=1e-9), z.double(), w.double())
+    bound = 0.5 if name == "torchdyn" else 0.1  # torchdyn also differentiates its choice of the first step
+    assert relative(dz.flatten(), exact.state) < bound
+    assert relative(torch.cat([g.flatten() for g in dtheta]), exact.theta) < bound
+    assert [g.shape for g in dtheta] == [p.shape for p in f.parameters()] and nfe > 7
 
 
 @pytest.mark.parametrize(
