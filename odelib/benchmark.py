@@ -48,6 +48,8 @@ CASES: dict[str, Config] = {
     "odelib checkpoint, bosh3, warm start, bf16": replace(_CHECKPOINT, method="bosh3", warm_start=True, bf16=True),
 }
 
+# Ways to compute f, faster or not: with 16 bit numbers; with the channels of a pixel side by side; by torch.compile.
+EVALUATIONS = ("fp32", "bf16", "channels last", "compiled")
 _BATCHES = 8  # taken in turns; a warm start so meets new images at every step
 _REPEATS = 5  # bare evaluations that are timed together
 _SIZE = 1024  # of the square matrices whose product shows what the machine can do
@@ -78,8 +80,9 @@ class BenchmarkRow:
 
 @dataclass(frozen=True)
 class BareEvaluation:
-    """Seconds of one evaluation of f, without a solver around it."""
+    """Seconds of one evaluation of f, without a solver around it, computed in one of the ways of EVALUATIONS."""
 
+    way: str
     forward: tuple[float, ...]  # one value a round
     forward_backward: tuple[float, ...]  # with its derivatives by state and parameters
 
@@ -114,18 +117,18 @@ class Benchmark(Record):
     images: int  # for which gradients are compared with the exact ones
     reference_error: float  # distance of the exact gradient from one of a ten times larger tolerance
     without_block: tuple[float, ...]  # seconds per step of the network without its block
-    bare: BareEvaluation
-    bare_bf16: BareEvaluation
+    bare: tuple[BareEvaluation, ...]  # the first one is the usual
     evaluation_flops: tuple[int, int]  # in the convolutions of an evaluation, and with its derivatives
     machine_flops: tuple[float, ...]  # per second, in products of square matrices
     rows: tuple[BenchmarkRow, ...]
     libraries: tuple[LibraryRow, ...]  # those that were installed
 
     def __str__(self) -> str:
-        share = max(self.machine_flops) * self.bare.medians[1] / self.evaluation_flops[1]
+        share = max(self.machine_flops) * self.bare[0].medians[1] / self.evaluation_flops[1]
         lines = [
             str(self.environment),
             f"an evaluation with its derivatives takes {share:.2f} times what its products would at the machine's peak",
+            *(f"f {b.way}: {1e3 * b.medians[0]:.1f} ms, with its derivatives {1e3 * b.medians[1]:.1f}" for b in self.bare),
             f"{'case':46} {'NFE':>11} {'ms':>7} {'/ floor':>7} {'MB':>6} {'error':>6}",
         ]
         for row in self.rows:
@@ -172,6 +175,7 @@ def measure_benchmark(
     rounds: int = 21,
     images: int = 32,
     cases: dict[str, Config] = CASES,
+    evaluations: tuple[str, ...] = EVALUATIONS,
     timer: Callable[..., dict[str, list[float]]] = interleave,
 ) -> Benchmark:
     """Time the training step of every case of CASES on the same batches, with the weights of `trained`.
@@ -196,30 +200,29 @@ def measure_benchmark(
     with torch.no_grad():
         z = trained.stem(trained.normalize(x))
 
+    ways = {way: _dynamics(way, f) for way in evaluations}
     passes, w = block_passes(f), torch.ones_like(z)
     actions = {case: training_step(model, nfe[case]) for case, model in models.items()}
     actions |= {
         "without block": training_step(blockless, []),
-        "forward": partial(_evaluate, f, z),
-        "forward and backward": partial(_evaluate, f, z, differentiate=True),
-        "forward, bf16": partial(_evaluate, f, z, bf16=True),
-        "forward and backward, bf16": partial(_evaluate, f, z, differentiate=True, bf16=True),
+        **{f"{way}, forward": partial(_evaluate, way, g, z) for way, g in ways.items()},
+        **{f"{way}, both": partial(_evaluate, way, g, z, differentiate=True) for way, g in ways.items()},
         **{library: partial(block_pass, z, w) for library, block_pass in passes.items()},
         "matrix product": lambda: _product(device),
     }
     seconds = timer(actions, rounds)
 
-    def evaluation(end: str) -> BareEvaluation:
-        names = ("forward" + end, "forward and backward" + end)
-        return BareEvaluation(*(tuple(s / _REPEATS for s in seconds[name]) for name in names))
+    def evaluation(way: str) -> BareEvaluation:
+        both = (seconds[f"{way}, forward"], seconds[f"{way}, both"])
+        return BareEvaluation(way, *(tuple(s / _REPEATS for s in values) for values in both))
 
-    bare = {False: evaluation(""), True: evaluation(", bf16")}
+    bare = {way: evaluation(way) for way in ways}
     without_block = seconds["without block"]
 
     rows = []
     for case, model in models.items():
         nfe_forward, nfe_backward = np.mean(nfe[case][-rounds:], axis=0).tolist()
-        forward, both = bare[model.block.bf16].medians
+        forward, both = bare["bf16" if model.block.bf16 else "fp32"].medians
         there = both if model.block.gradient == "direct" else forward
         floor = np.median(without_block) + nfe_forward * there + nfe_backward * both
         for _ in range(_BATCHES if model.block.warm_start else 1):  # until a warm start has settled
@@ -252,8 +255,7 @@ def measure_benchmark(
         images,
         problem.reference_error,
         tuple(without_block),
-        bare[False],
-        bare[True],
+        tuple(bare.values()),
         (_flops(f, z), _flops(f, z, differentiate=True)),
         tuple(2 * _SIZE**3 / s for s in seconds["matrix product"]),
         tuple(rows),
@@ -269,13 +271,20 @@ def peak_bytes(block: ODEBlock, z: Tensor) -> int:
     return saved.peak
 
 
-def _evaluate(f: nn.Module, z: Tensor, differentiate: bool = False, bf16: bool = False) -> None:
-    t = z.new_tensor(0.5)
+def _dynamics(way: str, f: nn.Module) -> nn.Module:
+    """f, made ready to be computed in one of the ways of EVALUATIONS."""
+    if way == "channels last":
+        return copy.deepcopy(f).to(memory_format=torch.channels_last)
+    return torch.compile(f) if way == "compiled" else f
+
+
+def _evaluate(way: str, f: nn.Module, z: Tensor, differentiate: bool = False) -> None:
+    layout = torch.channels_last if way == "channels last" else torch.contiguous_format
+    t, z = z.new_tensor(0.5), z.detach().contiguous(memory_format=layout)
     for _ in range(_REPEATS):
-        with torch.set_grad_enabled(differentiate):
-            start = z.detach().requires_grad_(differentiate)
-            with torch.autocast(z.device.type, torch.bfloat16, enabled=bf16):
-                out = f(t, start)
+        start = z.clone().requires_grad_(differentiate)
+        with torch.set_grad_enabled(differentiate), torch.autocast(z.device.type, torch.bfloat16, way == "bf16"):
+            out = f(t, start)
         if differentiate:
             torch.autograd.grad(out, [start, *f.parameters()], torch.ones_like(out))
     if z.is_cuda:

@@ -15,7 +15,7 @@ import torch
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional, subcommand
 
-from odelib.benchmark import measure_benchmark
+from odelib.benchmark import EVALUATIONS, measure_benchmark
 from odelib.config import PRESETS, Config
 from odelib.data import DataError, load
 from odelib.experiments import (
@@ -194,6 +194,7 @@ class Benchmark:
     rounds: int = 21  # steps that are timed, of every case
     images: int = 32  # for which the gradients are compared with the exact ones
     threads: int | None = None  # threads that torch computes with; by default all
+    compiled: bool = False  # also time f by torch.compile, which wants a C++ compiler
     out: Path = RESULTS / "benchmark"  # folder for the record
     data: Path | None = None  # where full data sets are kept
     device: Device = "auto"  # where to compute
@@ -215,7 +216,10 @@ class Benchmark:
             torch.set_num_threads(self.threads)
             if hasattr(os, "sched_setaffinity"):  # Linux: holds for libraries with threads of their own too
                 os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: self.threads])
-        record = measure_benchmark(data, trained, device, self.batch_size, self.rounds, self.images)
+        ways = EVALUATIONS if self.compiled else EVALUATIONS[:-1]
+        record = measure_benchmark(
+            data, trained, device, self.batch_size, self.rounds, self.images, evaluations=ways
+        )
         record.save(path)
         print(record)
         print(f"record {path}")

@@ -31,10 +31,12 @@ def test_floors_are_evaluations_times_the_bare_one_and_records_come_back(trained
     def timer(actions, rounds):  # every action takes one second, whatever it does
         return interleave(actions, rounds, warmup=1, clock=lambda: float(next(ticks)))
 
-    found = measure_benchmark(tiny, trained, CPU, batch_size=8, rounds=2, images=2, cases=cases, timer=timer)
+    small = dict(batch_size=8, rounds=2, images=2, cases=cases, evaluations=("fp32", "bf16", "channels last"))
+    found = measure_benchmark(tiny, trained, CPU, timer=timer, **small)
     rows = {row.case: row for row in found.rows}
     assert list(rows) == list(names) and found.without_block == (1.0, 1.0)
-    assert found.bare.forward == found.bare_bf16.forward_backward == (0.2, 0.2)  # five evaluations in a second
+    assert [evaluation.way for evaluation in found.bare] == ["fp32", "bf16", "channels last"]
+    assert all(evaluation.medians == (0.2, 0.2) for evaluation in found.bare)  # five evaluations in a second
     for row in found.rows:
         assert row.seconds == (1.0, 1.0) and row.quartiles == (1.0, 1.0, 1.0)
         assert row.floor == pytest.approx(1 + 0.2 * (row.nfe_forward + row.nfe_backward))

@@ -198,6 +198,14 @@ def test_a_stored_set_is_read_without_download(tmp_path):
     assert data.train.labels.tolist() == [0, 1, 2, 3, 4, 5] and data.test.labels.tolist() == [1, 9]
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_lie_row_by_row_in_memory(tmp_path, channels):
+    """Strides of channels last would make every convolution take that layout."""
+    np.savez(tmp_path / "mnist.npz", **arrays(shape=(4, 5, channels)))
+    images = load("mnist", tmp_path).train.images
+    assert images.stride() == (20 * channels, 20, 5, 1)
+
+
 def test_channels_are_read_from_the_last_axis(tmp_path):
     image = np.zeros((6, 4, 5, 3), np.uint8)
     image[..., 0], image[..., 1], image[..., 2] = 10, 20, 30

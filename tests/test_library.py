@@ -213,6 +213,37 @@ def test_a_warm_start_saves_evaluations_in_training_and_is_forgotten_elsewhere(z
     assert nfe(block) == usual and nfe(block) == later[0]
 
 
+class Product(nn.Module):
+    """Remembers the type that its matrix product had."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.seen = nn.Linear(64, 64), set()
+
+    def forward(self, t, z):
+        dz = self.linear(z)
+        self.seen.add(dz.dtype)
+        return dz
+
+
+@pytest.mark.parametrize(
+    "library, gradient", [("torchdiffeq", "adjoint"), ("odelib", "direct"), ("odelib", "checkpoint")]
+)
+def test_bf16_is_the_type_of_the_products_alone(library, gradient):
+    f, z = Product(), torch.randn(8, 64, requires_grad=True)
+    plain = ODEBlock(f, gradient=gradient, library=library)
+    expected = plain(z)
+    wanted = torch.autograd.grad(expected.sum(), [z, f.linear.weight])
+    assert f.seen == {torch.float32}
+    f.seen.clear()
+    block = ODEBlock(f, gradient=gradient, library=library, bf16=True)
+    end = block(z)
+    got = torch.autograd.grad(end.sum(), [z, f.linear.weight])
+    assert f.seen == {torch.bfloat16} and end.dtype == torch.float32
+    for ours, usual in zip((end, *got), (expected, *wanted)):
+        assert 1e-5 < (ours - usual).norm() / usual.norm() < 0.02  # other numbers, near by
+
+
 @pytest.mark.parametrize(
     "options, message",
     [
