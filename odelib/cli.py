@@ -27,7 +27,7 @@ from odelib.experiments import (
     study_cases,
     study_config,
 )
-from odelib.odeblock import OptionError, count_evaluations
+from odelib.odeblock import ODEBlock, OptionError, count_evaluations
 from odelib.records import RESULTS, RecordError, Run, load_weights
 from odelib.training import default_device, evaluate
 
@@ -81,9 +81,9 @@ class Evaluate:
         model, trained = load_weights(self.weights)
         asked = {name: getattr(self, name) for name in ("dataset", "method", "rtol", "atol", "step_size")}
         config = replace(trained, **{name: value for name, value in asked.items() if value is not None})
-        if config.network == "odenet":
+        for block in (module for module in model.modules() if isinstance(module, ODEBlock)):
             for name in ("method", "rtol", "atol", "step_size"):
-                setattr(model.block, name, getattr(config, name))
+                setattr(block, name, getattr(config, name))
         data = load(config.dataset, self.data, config.image_size)
         channels, classes = data.channels, len(data.classes)
         fits = (model.channels, model.classes)

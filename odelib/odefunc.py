@@ -1,5 +1,7 @@
 """ODEfunc: the dynamics f(t, z; theta) that the block integrates."""
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -35,16 +37,25 @@ class ODEfunc(nn.Module):
     z is (batch, channels, height, width) and so is the result, which is a velocity: state per unit of time.
     The last GroupNorm bounds it: within a group the values have mean 0 and variance 1 before its affine map.
     Raises ValueError when the number of channels is not positive or, above 32, not a multiple of 32.
+
+    odelib.variations makes other dynamics out of it, with other parts: `norm(channels)`, `activation()` and
+    `convolution(channels, channels_out)`, a module that is called with (t, z).
     """
 
-    def __init__(self, channels: int):
+    def __init__(
+        self,
+        channels: int,
+        norm: Callable[[int], nn.Module] = group_norm,
+        convolution: Callable[[int, int], nn.Module] = TimeConv2d,
+        activation: Callable[[], nn.Module] = nn.ReLU,
+    ):
         super().__init__()
-        self.norm1 = group_norm(channels)
-        self.conv1 = TimeConv2d(channels, channels)
-        self.norm2 = group_norm(channels)
-        self.conv2 = TimeConv2d(channels, channels)
-        self.norm3 = group_norm(channels)
-        self.relu = nn.ReLU()
+        self.norm1 = norm(channels)
+        self.conv1 = convolution(channels, channels)
+        self.norm2 = norm(channels)
+        self.conv2 = convolution(channels, channels)
+        self.norm3 = norm(channels)
+        self.relu = activation()
 
     def forward(self, t: Float[Tensor, ""], z: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         dz = self.relu(self.norm1(z))
