@@ -34,8 +34,9 @@ class Penalized(HeldNoise):
 
     def _with_jacobian_product(self, t: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         """f and e^T df/dz, both differentiable; also where a solver has switched gradients off."""
+        part_of_a_graph = torch.is_grad_enabled() and z.requires_grad
         with torch.enable_grad():
-            z = z if z.requires_grad else z.detach().requires_grad_()
+            z = z if part_of_a_graph else z.detach().requires_grad_()
             dz = self.f(t, z)
             (product,) = torch.autograd.grad(dz, z, self.draw(dz, torch.randn_like), create_graph=True)
         return dz, product
@@ -66,4 +67,4 @@ class RegularizedODEBlock(NoisyODEBlock):
 
 def penalty(model: nn.Module) -> Tensor | float:
     """What the last forward pass in training adds to the loss; 0 where nothing is regularised."""
-    return sum(module.penalty for module in model.modules() if isinstance(module, RegularizedODEBlock))
+    return sum((module.penalty for module in model.modules() if isinstance(module, RegularizedODEBlock)), start=0.0)
