@@ -196,9 +196,9 @@ def test_each_activation_is_its_formula_and_is_used(name, function):
 # Batch normalisation in an ODE block: the trap
 
 
-def running(module, batches=200):
+def running(module, batches=80):
     """What a module says in eval mode of the batch that it has seen many times in training, against training."""
-    x = torch.randn(64, 8, 6, 6)
+    x = torch.randn(16, 8, 6, 6)
     with torch.no_grad():
         for _ in range(batches):
             trained = module(x)
@@ -210,11 +210,11 @@ def running(module, batches=200):
 def test_running_statistics_fit_a_plain_layer_and_not_the_dynamics_of_a_block():
     """In a plain layer they come to be those of the batch. In a block they are one average over all t."""
     plain = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1))
-    assert running(plain) < 1e-3
-    block = ode_block(Config(width=8, norm="batch", method="rk4", step_size=0.25), 8)
+    assert running(plain) < 1e-2
+    block = ode_block(Config(width=8, norm="batch", method="rk4"), 8)
     assert running(block) > 0.05
     for norm in ("group", "layer"):
-        assert running(ode_block(Config(width=8, norm=norm, method="rk4", step_size=0.25), 8)) == 0
+        assert running(ode_block(Config(width=8, norm=norm, method="rk4"), 8)) == 0
 
 
 def test_running_statistics_are_updated_at_every_evaluation_backwards_too():
@@ -417,22 +417,21 @@ def test_a_penalty_is_trained_and_makes_the_solution_calmer_and_cheaper(tiny, qu
     """Same seed, same images: less kinetic energy, and fewer evaluations at the same tolerance."""
 
     def trained(**options):
-        config = replace(quick, method="dopri5", rtol=1e-4, atol=1e-4, epochs=8, **options)
+        config = replace(
+            quick, stem="conv", activation="softplus", method="dopri5", rtol=1e-5, atol=1e-5, epochs=6, **options
+        )
         model = build(config, tiny)
         *_, metrics = fit(model, tiny, config)
-        block = model.block
-        f = block.f.f if options else block.f
-        ruler = RegularizedODEBlock(f, rtol=1e-5, atol=1e-5, kinetic=1.0)
-        z = model.stem(tiny.train.images / 255)
-        ruler(z)
-        return ruler.penalty.item(), metrics
+        f = model.block.f.f if options else model.block.f
+        ruler = RegularizedODEBlock(f, "rk4", step_size=0.25, kinetic=1.0)
+        ruler(model.stem(tiny.train.images / 255))
+        return ruler.penalty.item(), metrics.nfe_forward
 
-    energy, metrics = trained()
-    calm_energy, calm = trained(kinetic=1.0)
+    energy, nfe = trained()
+    calm_energy, calm_nfe = trained(kinetic=1.0)
+    _, flat_nfe = trained(jacobian=1.0)
     assert calm_energy < 0.5 * energy
-    assert calm.nfe_forward < metrics.nfe_forward
-    flat_energy, flat = trained(jacobian=1.0)
-    assert flat.nfe_forward < metrics.nfe_forward
+    assert calm_nfe < nfe and flat_nfe < nfe
 
 
 def test_penalties_are_not_in_the_loss_that_is_reported(tiny, quick):
