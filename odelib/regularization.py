@@ -48,11 +48,11 @@ class RegularizedODEBlock(NoisyODEBlock):
     `penalty` is `kinetic` times the kinetic energy, the integral over t of |f|^2, plus `jacobian` times the integral of
     |df/dz|^2, both as means over the batch and over the numbers of the state. The solver integrates them with the
     state: they are as exact, cost no evaluation of their own, and every gradient mode differentiates them. They take
-    part in the choice of the step size. In eval mode the block is an ODEBlock.
+    part in the choice of the step size. In eval mode the block is an ODEBlock. `solver` is what an ODEBlock takes.
     """
 
-    def __init__(self, f: nn.Module, *solver, kinetic: float = 0.0, jacobian: float = 0.0, **options):
-        super().__init__(Penalized(f, jacobian > 0), *solver, **options)
+    def __init__(self, f: nn.Module, *, kinetic: float = 0.0, jacobian: float = 0.0, **solver):
+        super().__init__(Penalized(f, jacobian > 0), **solver)
         self.kinetic, self.jacobian = kinetic, jacobian
         self.penalty: Tensor | float = 0.0
 

@@ -99,7 +99,7 @@ def dynamics(config: Config, channels: int) -> nn.Module:
 def ode_block(config: Config, channels: int) -> ODEBlock:
     """The ODEBlock that `config` describes, for a state of so many channels."""
     f = dynamics(config, channels)
-    solver = config.method, config.rtol, config.atol, config.step_size, config.gradient
+    solver = {name: getattr(config, name) for name in ("method", "rtol", "atol", "step_size", "gradient")}
     if config.kinetic or config.jacobian:
-        return RegularizedODEBlock(f, *solver, kinetic=config.kinetic, jacobian=config.jacobian)
-    return NoisyODEBlock(f, *solver) if config.block_dropout else ODEBlock(f, *solver)
+        return RegularizedODEBlock(f, kinetic=config.kinetic, jacobian=config.jacobian, **solver)
+    return NoisyODEBlock(f, **solver) if config.block_dropout else ODEBlock(f, **solver)

@@ -380,12 +380,12 @@ class Linear(nn.Module):
 def test_penalties_are_the_integrals_along_the_exact_solution(gradient):
     """|f|^2 = r^2 z0^2 e^(2rt), so its integral is r z0^2 (e^(2r) - 1) / 2; |e^T J|^2 = r^2 e^2, about r^2."""
     r = 0.7
-    block = RegularizedODEBlock(Linear(r), "dopri5", 1e-9, 1e-9, gradient=gradient, kinetic=2.0)
+    block = RegularizedODEBlock(Linear(r), rtol=1e-9, atol=1e-9, gradient=gradient, kinetic=2.0)
     z = numbers(3, 4, 20, 20)
     block(z)
     energy = r * z.square().mean() * (math.exp(2 * r) - 1) / 2
     torch.testing.assert_close(torch.as_tensor(block.penalty), 2 * energy, rtol=1e-6, atol=0)
-    block = RegularizedODEBlock(Linear(r), "dopri5", 1e-9, 1e-9, gradient=gradient, jacobian=2.0)
+    block = RegularizedODEBlock(Linear(r), rtol=1e-9, atol=1e-9, gradient=gradient, jacobian=2.0)
     block(z)
     assert block.penalty.item() == pytest.approx(2 * r**2, rel=0.05)
     block.penalty.backward()
@@ -396,7 +396,7 @@ def test_hutchinsons_estimate_has_the_frobenius_norm_as_its_mean():
     torch.manual_seed(0)
     matrix = numbers(4, 4)
     mixing = type("Mixing", (nn.Module,), {"forward": lambda self, t, z: torch.einsum("ij,bjhw->bihw", matrix, z)})()
-    block = RegularizedODEBlock(mixing, "euler", jacobian=1.0)
+    block = RegularizedODEBlock(mixing, method="euler", jacobian=1.0)
     block(numbers(200, 4, 10, 10))
     assert block.penalty.item() == pytest.approx(matrix.square().sum().item() / 4, rel=0.05)
 
@@ -423,7 +423,7 @@ def test_a_penalty_is_trained_and_makes_the_solution_calmer_and_cheaper(tiny, qu
         model = build(config, tiny)
         *_, metrics = fit(model, tiny, config)
         f = model.block.f.f if options else model.block.f
-        ruler = RegularizedODEBlock(f, "rk4", step_size=0.25, kinetic=1.0)
+        ruler = RegularizedODEBlock(f, method="rk4", step_size=0.25, kinetic=1.0)
         ruler(model.stem(tiny.train.images / 255))
         return ruler.penalty.item(), metrics.nfe_forward
 
