@@ -21,9 +21,12 @@ times, and f has the two convolutions of a block). `FULL` has the recipe that is
 anew when the study is done, before any test accuracy is seen.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from odelib.config import Config
+from odelib.records import Run
+from odelib.training import EpochMetrics
 
 BASE = Config(
     dataset="cifar10",
@@ -118,6 +121,22 @@ def one_factor() -> dict[str, dict[str, Config]]:
     return {
         name: {f"{name}-{factor}": replace(BASELINES[name], **change) for factor, change in changes.items()}
         for name, changes in tried.items()
+    }
+
+
+def differences(
+    runs: dict[str, Sequence[Run]], baseline: str, value: Callable[[EpochMetrics], float]
+) -> dict[str, list[float]]:
+    """What each factor changes: `value` of the last epoch, for every seed, minus the baseline's mean over its seeds.
+
+    `runs` are those of the study; factors that it has not got yet are left out. Named by the factor alone.
+    """
+    start = [value(run.last) for run in runs[baseline]]
+    mean = sum(start) / len(start)
+    return {
+        case.removeprefix(f"{baseline}-"): [value(run.last) - mean for run in runs[case]]
+        for case in one_factor()[baseline]
+        if case in runs
     }
 
 

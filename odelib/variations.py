@@ -1,4 +1,4 @@
-"""Variations of the ODE block: other parts for ODEfunc, other states, other orders. `ode_block` makes one of a Config."""
+"""Variations of the ODE block: other parts for ODEfunc, other states, another order."""
 
 from functools import partial
 

@@ -4,10 +4,11 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from odelib import Config, build, count_parameters, load
+from odelib import Config, Run, build, count_parameters, fit, load
 from odelib.experiments import STUDIES
 from odelib.models import ImageClassifier
-from odelib.tuning import BASE, BASELINES, FULL, RECIPE, TINY_IMAGENET, one_factor
+from odelib.records import RESULTS
+from odelib.tuning import BASE, BASELINES, FULL, RECIPE, TINY_IMAGENET, differences, one_factor
 
 CASES = {name: case.config for name, case in STUDIES["cifar10-tuning"].items()}
 TOGETHER = {"optimizer", "lr", "weight_decay"}, {"method", "rtol", "atol"}, {"method", "step_size"}
@@ -34,8 +35,6 @@ def test_no_case_sees_the_test_images_and_all_have_one_budget():
 
 
 def test_a_held_out_share_keeps_the_test_images_out_of_the_metrics(tiny, quick):
-    from odelib import fit
-
     config = replace(quick, epochs=1, validation=0.25, train_images=20)
     (metrics,) = fit(build(config, tiny), tiny, config)
     assert metrics.test_accuracy is None and metrics.validation_accuracy is not None
@@ -73,12 +72,21 @@ def test_the_folder_study_takes_the_folder_in_the_data_root():
 
 def test_the_base_network_learns_on_the_sample():
     """A smoke test of the recipe: three quick epochs on 600 images are well above chance."""
-    from odelib import fit
-
     config = replace(BASE, validation=0.1, train_images=500, width=8, batch_size=32, epochs=3, augment="none")
     data = load("cifar10-sample")
     *_, metrics = fit(build(config, data), data, config)
     assert metrics.train_accuracy > 0.2
+
+
+def test_differences_are_those_to_the_mean_of_the_baseline():
+    """Of made-up NFE: the baseline's seeds have 10 and 20, one factor's 14 and 19."""
+    run = Run.load(RESULTS / "mnist-gradients" / "none-seed0.json")
+
+    def with_nfe(nfe):
+        return replace(run, metrics=(replace(run.last, nfe_forward=nfe),))
+
+    runs = {"dopri5": [with_nfe(10.0), with_nfe(20.0)], "dopri5-adjoint": [with_nfe(14.0), with_nfe(19.0)]}
+    assert differences(runs, "dopri5", lambda metrics: metrics.nfe_forward) == {"adjoint": [-1.0, 4.0]}
 
 
 def test_the_default_of_every_variation_is_in_the_baseline():

@@ -56,7 +56,8 @@ def test_state_after_the_block(options, scale):
 def gradients(options, gradient, tolerance):
     """Loss and gradients by the state and all parameters, in training mode; noise and first weights always the same."""
     torch.manual_seed(1)
-    config = Config(width=4, method="dopri8", rtol=tolerance, atol=tolerance, gradient=gradient, **{"activation": "swish", **options})
+    solver = dict(method="dopri8", rtol=tolerance, atol=tolerance, gradient=gradient)
+    config = Config(width=4, **solver, **{"activation": "swish", **options})
     model = ImageClassifier(config, channels=1, classes=3).double().train()
     for parameter in model.block.parameters():  # norms begin as the identity map
         parameter.data += 0.1 * torch.randn_like(parameter)
@@ -70,7 +71,8 @@ def gradients(options, gradient, tolerance):
 @pytest.mark.parametrize("gradient", ["adjoint", "seminorm"])
 def test_the_adjoint_of_every_variation_is_its_direct_gradient_at_tight_tolerance(options, gradient):
     reference_loss, reference = gradients(options, "direct", 1e-8)
-    loss, ours = gradients(options, gradient, 1e-6)
+    tolerance = 1e-8 if gradient == "seminorm" else 1e-6  # the seminorm does not control the parameters' part
+    loss, ours = gradients(options, gradient, tolerance)
     torch.testing.assert_close(loss, reference_loss, rtol=1e-4, atol=0)
     ours, reference = (torch.cat([part.flatten() for part in parts]) for parts in (ours, reference))
     assert reference.norm() > 1e-3
@@ -418,7 +420,7 @@ def test_a_penalty_is_trained_and_makes_the_solution_calmer_and_cheaper(tiny, qu
 
     def trained(**options):
         config = replace(
-            quick, stem="conv", activation="softplus", method="dopri5", rtol=1e-5, atol=1e-5, epochs=6, **options
+            quick, width=4, stem="conv", activation="softplus", method="dopri5", rtol=1e-4, atol=1e-4, epochs=5, **options
         )
         model = build(config, tiny)
         *_, metrics = fit(model, tiny, config)
