@@ -152,7 +152,7 @@ def test_a_measurement_is_made_once(mnist_root, tmp_path, capsys, monkeypatch):
         (["study", "mnist-gradients", "--case", "nothing"], "has no case 'nothing'"),
         (["study", "mnist-gradients", "--seed", "-1"], "seed must not be negative"),
         (["study", "mnist-gradients", "--timing", "--case", "none"], "--timing measures all cases at once"),
-        (["study", "cifar10-tuning", "--timing"], "--timing belongs to the study mnist-gradients, not to cifar10-tuning"),
+        (["study", "cifar10-full", "--timing"], "--timing belongs to the study mnist-gradients, not to cifar10-full"),
         (["train", "--train-images", "2001"], "mnist-sample has 2,000 images to train on, not 2,001"),
     ],
 )

@@ -410,7 +410,7 @@ def test_fashion_mnist_is_read_from_files_in_the_published_format(monkeypatch, t
 def test_svhn_is_read_from_files_in_the_published_format(monkeypatch, tmp_path):
     """MATLAB files: X is (32, 32, 3, n), y is (n, 1) with 10 for the digit 0; only the download is replaced."""
     rng = np.random.default_rng(0)
-    x = {"train": rng.integers(0, 256, (32, 32, 3, 4), np.uint8), "test": rng.integers(0, 256, (32, 32, 3, 2), np.uint8)}
+    x = {split: rng.integers(0, 256, (32, 32, 3, n), np.uint8) for split, n in (("train", 4), ("test", 2))}
     y = {"train": np.array([[10], [1], [9], [10]], np.uint8), "test": np.array([[5], [10]], np.uint8)}
 
     def download(url, root, filename, md5):

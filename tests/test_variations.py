@@ -10,7 +10,7 @@ from torch import nn
 from odelib import Config, ImageClassifier, ODEBlock, ODEfunc, build, count_evaluations, count_parameters, fit
 from odelib.noise import FixedDropout, NoisyODEBlock
 from odelib.regularization import RegularizedODEBlock, penalty
-from odelib.variations import ACTIVATIONS, NORMS, AutonomousConv2d, Augment, SecondOrder, dynamics, ode_block
+from odelib.variations import ACTIVATIONS, NORMS, Augment, SecondOrder, dynamics, ode_block
 
 VARIATIONS = {
     "time none": dict(time="none"),
@@ -100,7 +100,8 @@ def test_the_direct_gradient_of_every_variation_is_that_of_finite_differences(op
 @every_variation
 def test_every_parameter_of_every_variation_is_trained(options):
     model = ImageClassifier(Config(width=8, method="rk4", **options), channels=1, classes=3).train()
-    (nn.functional.cross_entropy(model(torch.rand(4, 1, 28, 28)), torch.tensor([0, 1, 2, 0])) + penalty(model)).backward()
+    loss = nn.functional.cross_entropy(model(torch.rand(4, 1, 28, 28)), torch.tensor([0, 1, 2, 0]))
+    (loss + penalty(model)).backward()
     untouched = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     # A bias in front of batch normalisation is taken out again by it.
     assert untouched == [] or options.get("norm") == "batch" and all(name.endswith("bias") for name in untouched)
@@ -419,9 +420,8 @@ def test_a_penalty_is_trained_and_makes_the_solution_calmer_and_cheaper(tiny, qu
     """Same seed, same images: less kinetic energy, and fewer evaluations at the same tolerance."""
 
     def trained(**options):
-        config = replace(
-            quick, width=4, stem="conv", activation="softplus", method="dopri5", rtol=1e-4, atol=1e-4, epochs=5, **options
-        )
+        smooth = dict(width=4, stem="conv", activation="softplus", method="dopri5", rtol=1e-4, atol=1e-4)
+        config = replace(quick, epochs=5, **smooth, **options)
         model = build(config, tiny)
         *_, metrics = fit(model, tiny, config)
         f = model.block.f.f if options else model.block.f
