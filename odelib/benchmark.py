@@ -16,12 +16,13 @@ from odelib.data import Dataset, batches
 from odelib.gradient_error import Problem, block_gradient, relative
 from odelib.libraries import block_passes
 from odelib.memory import count_saved_bytes
-from odelib.models import ImageClassifier, make_block
+from odelib.models import ImageClassifier
 from odelib.odeblock import ODEBlock
 from odelib.odefunc import TimeConv2d
 from odelib.records import Environment, Record
 from odelib.timing import interleave
 from odelib.training import make_optimizer, train_step
+from odelib.variations import ode_block
 
 _OWN = Config(library="odelib")
 _CHECKPOINT = replace(_OWN, gradient="checkpoint")
@@ -163,7 +164,7 @@ def with_solver(trained: ImageClassifier, case: str, config: Config) -> ImageCla
     f = model.block.f
     if case == SCRIPT:
         f.conv1, f.conv2 = ConcatConv2d(f.conv1), ConcatConv2d(f.conv2)
-    model.block = make_block(f, config)
+    model.block = ode_block(f, config)
     return model.train()
 
 

@@ -30,7 +30,7 @@ from odelib.experiments import (
     study_cases,
     study_config,
 )
-from odelib.odeblock import OptionError, count_evaluations
+from odelib.odeblock import ODEBlock, OptionError, count_evaluations
 from odelib.records import RESULTS, RecordError, Run, load_weights
 from odelib.solvers import SolverError
 from odelib.training import default_device, evaluate
@@ -88,9 +88,9 @@ class Evaluate:
         if (asked["method"] or asked["library"]) and trained.warm_start:  # a matter of training
             asked["warm_start"] = False
         config = replace(trained, **{name: value for name, value in asked.items() if value is not None})
-        if config.network == "odenet":
+        for block in (module for module in model.modules() if isinstance(module, ODEBlock)):
             for name in ("library", "method", "rtol", "atol", "step_size", "warm_start"):
-                setattr(model.block, name, getattr(config, name))
+                setattr(block, name, getattr(config, name))
         data = load(config.dataset, self.data, config.image_size)
         channels, classes = data.channels, len(data.classes)
         fits = (model.channels, model.classes)

@@ -62,11 +62,22 @@ class Dataset:
 
     def hold_out(self, share: float) -> "Dataset":
         """Move this share of the training images to `validation`: the same ones every time, whatever the seed."""
-        order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(0))
+        order = _shuffled(len(self.train))
         n = round(share * len(self.train))
         if not 0 < n < len(self.train):
             raise DataError(f"a validation share of {share:g} leaves no image on one side of {len(self.train)}")
         return replace(self, train=self.train.pick(order[n:]), validation=self.train.pick(order[:n]))
+
+    def limit(self, n: int) -> "Dataset":
+        """Keep `n` of the training images, drawn from all classes: the same ones every time, whatever the seed."""
+        if n > len(self.train):
+            raise DataError(f"{self.name} has {len(self.train):,} images to train on, not {n:,}")
+        return replace(self, train=self.train.pick(_shuffled(len(self.train))[:n]))
+
+
+def _shuffled(n: int) -> Tensor:
+    """The numbers from 0 to n - 1 in an order that never changes."""
+    return torch.randperm(n, generator=torch.Generator().manual_seed(0))
 
 
 DIGITS = tuple("0123456789")
@@ -96,7 +107,7 @@ def data_root(root: str | Path | None = None) -> Path:
 
 
 def load(name: str, root: str | Path | None = None, image_size: int = 64) -> Dataset:
-    """The data set of that name (`NAMES`), or of the folder with that path.
+    """The data set of that name (`NAMES`), or of the folder with that path, or with that name in the data root.
 
     Samples come with the package. A full set is read from `<root>/<name>.npz`, and is downloaded into it once when
     it is not there. A folder holds `train/<class>/*` and `val/<class>/*`; its images are brought to
@@ -108,8 +119,9 @@ def load(name: str, root: str | Path | None = None, image_size: int = 64) -> Dat
         if not path.exists():
             _download(name, download, path)
         return _read(name, classes, path)
-    if Path(name).is_dir():
-        return _read_folder(Path(name), image_size)
+    for folder in (Path(name), data_root(root) / name):
+        if folder.is_dir():
+            return _read_folder(folder, image_size)
     raise DataError(f"no data set {name!r}: choose from {', '.join(NAMES)}, or give the path of a folder of images")
 
 

@@ -26,6 +26,8 @@ from odelib.records import (
 )
 from odelib.timing import Timing, measure_timing
 from odelib.training import EpochMetrics, fit, make_optimizer
+from odelib.tuning import BASELINES, FULL, TINY_IMAGENET, one_factor
+
 
 @dataclass(frozen=True)
 class Case:
@@ -69,9 +71,17 @@ STUDIES: dict[str, dict[str, Case]] = {
         "to-99-script": Case(replace(PRESETS["odenet-mnist"], epochs=4)),
         "to-99": Case(replace(_ONE, schedule="one-cycle", bf16=True, **_FASTEST), _THREE),
     },
+    # Task 7. The protocol stands in odelib.tuning.
+    "cifar10-tuning": {
+        name: Case(config, _THREE if name in BASELINES else (0, 1))
+        for cases in (BASELINES, *one_factor().values())
+        for name, config in cases.items()
+    },
+    "cifar10-full": {name: Case(config, (0, 1)) for name, config in FULL.items()},
+    "tiny-imagenet-20": {name: Case(config) for name, config in TINY_IMAGENET.items()},
 }
 
-# What is measured on trained networks, once all cases are there: one record each.
+# What is measured on trained networks, once all cases are there: one record each, in the study that compares gradients.
 MEASUREMENTS: dict[str, type[Record]] = {
     "timing": Timing,
     "memory": Memory,
@@ -90,6 +100,11 @@ def record_path(study: str, case: str, seed: int, folder: Path = RESULTS) -> Pat
 
 def measurement_path(study: str, name: str, folder: Path = RESULTS) -> Path:
     return folder / study / f"{name}.json"
+
+
+def study_measurements(study: str) -> tuple[str, ...]:
+    """The measurements that belong to a study."""
+    return tuple(MEASUREMENTS) if study == MEASURED else ()
 
 
 def study_cases(study: str) -> dict[str, Case]:
@@ -115,8 +130,7 @@ def missing(study: str, folder: Path = RESULTS) -> list[str]:
             path = record_path(study, case, seed, folder)
             if not path.exists() or not Run.load(path).finished:
                 names.append(path.stem)
-    planned = MEASUREMENTS if study == MEASURED else ()
-    return names + [name for name in planned if not measurement_path(study, name, folder).exists()]
+    return names + [name for name in study_measurements(study) if not measurement_path(study, name, folder).exists()]
 
 
 def load_measurement(study: str, name: str, folder: Path = RESULTS) -> Record | None:
@@ -129,11 +143,11 @@ def measure(study: str, name: str, data_root: Path | None, path: Path, device: t
     """Make a measurement of a study's solvers and keep its record at `path`. Raises RecordError when there is one.
 
     The networks measured are those whose weights lie beside `path`, or the one that is kept with the book; the data
-    set, from `data_root`, is that of the study. Raises DataError when it cannot be had, OptionError for a study without
-    measurements.
+    set, from `data_root`, is that of the study. Raises DataError when it cannot be had, and OptionError when the
+    measurement does not belong to the study.
     """
-    if study != MEASURED:
-        raise OptionError(f"study {study} plans no measurement; {MEASURED} does")
+    if name not in study_measurements(study):
+        raise OptionError(f"{name} belongs to the study {MEASURED}, not to {study}")
     if path.exists():
         raise RecordError(f"{path} holds this measurement; delete it to measure again")
     configs = {case: planned.config for case, planned in study_cases(study).items()}

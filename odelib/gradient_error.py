@@ -10,9 +10,10 @@ from torch import Tensor
 
 from odelib.config import Config
 from odelib.data import Dataset, batches
-from odelib.models import ImageClassifier, make_block
+from odelib.models import ImageClassifier
 from odelib.odeblock import ODEBlock, count_evaluations
 from odelib.records import Environment, Record
+from odelib.variations import ode_block
 
 REFERENCE_TOLERANCE = 1e-9  # in float64: far below all that is compared with it, and its graph fits into memory
 
@@ -125,7 +126,7 @@ def measure_gradient_error(
     for case, c in cases.items():
         if c.network != "odenet":
             continue
-        block = make_block(problem.f, c)
+        block = ode_block(problem.f, c)
         ours = block_gradient(block, problem.z, problem.cotangent)
         block.gradient = "direct"
         direct = block_gradient(block, problem.z, problem.cotangent)

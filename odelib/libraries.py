@@ -2,7 +2,8 @@
 
 Each is asked for dopri5 at rtol = atol = TOLERANCE from t = 0 to t = 1 and for its exact gradient. torchode chooses the
 steps of every image of a batch apart; torchdyn differentiates its choice of the first step too. diffrax is for JAX,
-where f is written once more; it compiles the whole pass and checkpoints it. Those that are not installed are left out: `pip install torchode torchdyn diffrax`.
+where f is written once more; it compiles the whole pass and checkpoints it. Those that are not installed are left out:
+`pip install torchode torchdyn diffrax`.
 """
 
 from collections.abc import Callable

@@ -7,8 +7,7 @@ from torch import Tensor, nn
 from odelib.config import Config
 from odelib.data import Dataset
 from odelib.layers import STEMS, ResBlock, head
-from odelib.odeblock import ODEBlock
-from odelib.odefunc import ODEfunc
+from odelib.variations import Augment, dynamics, ode_block
 
 
 class Normalize(nn.Module):
@@ -26,8 +25,9 @@ class Normalize(nn.Module):
 class ImageClassifier(nn.Module):
     """Images in [0, 1], (batch, channels, height, width), to logits (batch, classes).
 
-    `stem` makes the state z(0), `block` carries it to z(1), `head` reads the class off it. The block is an ODEBlock,
-    `config.blocks` ResBlocks, or the identity, as `config.network` says.
+    `stem` makes the state z(0), `block` carries it to z(1), `head` reads the class off it. The block is an ODEBlock
+    (with `extra_channels` after an Augment, with `scales` several of them), `config.blocks` ResBlocks, or the identity,
+    as `config.network` says.
     """
 
     def __init__(self, config: Config, channels: int, classes: int):
@@ -35,22 +35,28 @@ class ImageClassifier(nn.Module):
         self.channels, self.classes = channels, classes
         self.normalize = Normalize(channels) if config.normalize else nn.Identity()
         self.stem = STEMS[config.stem](channels, config.width)
+        features = config.width
         if config.network == "odenet":
-            self.block = make_block(ODEfunc(config.width), config)
+            features += config.extra_channels
+            self.block = _ode_blocks(config, features)
         elif config.network == "resnet":
             self.block = nn.Sequential(*(ResBlock(config.width) for _ in range(config.blocks)))
         else:
             self.block = nn.Identity()
-        self.head = head(config.width, classes, config.dropout)
+        self.head = head(features, classes, config.dropout)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes"]:
         return self.head(self.block(self.stem(self.normalize(x))))
 
 
-def make_block(f: nn.Module, config: Config) -> ODEBlock:
-    """The ODE block around f with the solver that `config` names."""
-    names = ("method", "rtol", "atol", "step_size", "gradient", "library", "warm_start", "bf16")
-    return ODEBlock(f, **{name: getattr(config, name) for name in names})
+def _ode_blocks(config: Config, channels: int) -> nn.Module:
+    """One ODEBlock; or a chain, where zeros are appended first, or where it goes on at a smaller scale."""
+    chain = [Augment(config.extra_channels)] if config.extra_channels else []
+    for scale in range(config.scales):
+        if scale:
+            chain.append(ResBlock(channels, stride=2))
+        chain.append(ode_block(dynamics(config, channels), config))
+    return chain[0] if len(chain) == 1 else nn.Sequential(*chain)
 
 
 def build(config: Config, data: Dataset) -> ImageClassifier:

@@ -107,6 +107,40 @@ def image_grid(images: UInt8[Tensor, "n c h w"], titles: Sequence[str], columns:
     return figure
 
 
+def effects(differences: dict[str, Sequence[float]], label: str) -> Figure:
+    """What each change does: a dot at the mean over its seeds, a bar from least to most, the largest effect on top.
+
+    `differences` are those to the baseline, one value a seed; `label` says of what, and its unit.
+    """
+    cases = sorted(differences, key=lambda case: np.mean(differences[case]))
+    with plt.rc_context(STYLE):
+        figure, ax = plt.subplots(figsize=(7.2, 0.9 + 0.24 * len(cases)))
+    rows = np.arange(len(cases))
+    ax.hlines(rows, [min(differences[c]) for c in cases], [max(differences[c]) for c in cases], color=COLORS[0])
+    ax.plot([np.mean(differences[c]) for c in cases], rows, "o", color=COLORS[0])
+    ax.axvline(0, color="black", linewidth=1)
+    ax.set(yticks=rows, yticklabels=cases, xlabel=label, ylim=(-0.7, len(cases) - 0.3))
+    return figure
+
+
+def confusion(predicted: Int64[Tensor, "n"], labels: Int64[Tensor, "n"], classes: Sequence[str]) -> Figure:
+    """Of the images of each class (a row), the share in percent that is taken for each class (a column)."""
+    n = len(classes)
+    counts = torch.bincount(labels * n + predicted, minlength=n * n).reshape(n, n).cpu().numpy()
+    percent = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    with plt.rc_context({**STYLE, "axes.grid": False}):
+        figure, ax = plt.subplots(figsize=(1.5 + 0.45 * n, 1.2 + 0.42 * n))
+    ax.imshow(percent, cmap="Blues", vmin=0, vmax=100)
+    for row, column in np.ndindex(n, n):
+        share = percent[row, column]
+        if share >= 0.5:
+            color = "white" if share > 50 else "black"
+            ax.text(column, row, f"{share:.0f}", ha="center", va="center", fontsize=8, color=color)
+    ax.set(xticks=range(n), yticks=range(n), yticklabels=classes, xlabel="predicted", ylabel="true")
+    ax.set_xticklabels(classes, rotation=60, ha="right")
+    return figure
+
+
 def class_plane(states: Float[Tensor, "t n c h w"], labels: Int64[Tensor, "n"]) -> Float[Tensor, "t n 2"]:
     """States at several times as points of one fixed plane.
 

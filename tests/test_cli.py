@@ -48,6 +48,13 @@ def test_the_shown_options_make_the_same_config(mnist_root, tmp_path):
     assert Run.load(tmp_path / "b-seed0.json").config == config
 
 
+def test_weights_of_several_blocks_are_evaluated_with_another_solver(mnist_root, tmp_path, capsys):
+    assert train(tmp_path, "--scales", "2", "--extra-channels", "4", "--kinetic", "0.1") == 0
+    capsys.readouterr()
+    assert main(["evaluate", str(tmp_path / "a-seed0.safetensors"), "--method", "euler", "--device", "cpu"]) == 0
+    assert "NFE 2.0" in capsys.readouterr().out
+
+
 def test_a_preset_can_be_changed(mnist_root, tmp_path):
     words = "--preset odenet-mnist --epochs 1 --network none --batch-size 16 --device cpu --name c".split()
     assert main(["train", *words, "--out", str(tmp_path)]) == 0
@@ -67,6 +74,16 @@ def test_study_status_trains_nothing(tmp_path, capsys):
     assert re.search(r"adjoint-dopri5-seed2 +0 of 5 epochs", said)
     assert "missing: direct-dopri5-seed0, direct-dopri5-seed1," in said and said.rstrip().endswith("cross-solver")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("study", [name for name in STUDIES if name != "mnist-gradients"])
+def test_status_of_a_study_lists_all_that_it_plans_and_no_measurement_of_another(study, tmp_path, capsys):
+    assert main(["study", study, "--status", "--out", str(tmp_path), "--device", "cpu"]) == 0
+    runs = [f"{case}-seed{seed}" for case, planned in STUDIES[study].items() for seed in planned.seeds]
+    assert missing(study, tmp_path) == runs
+    said = capsys.readouterr().out
+    assert all(re.search(rf"^{re.escape(name)} +0 of", said, re.M) for name in runs)
+    assert said.rstrip().endswith(runs[-1])
 
 
 def test_status_names_a_record_that_was_deleted_or_is_unfinished(tmp_path, capsys):
@@ -135,6 +152,8 @@ def test_a_measurement_is_made_once(mnist_root, tmp_path, capsys, monkeypatch):
         (["study", "mnist-gradients", "--case", "nothing"], "has no case 'nothing'"),
         (["study", "mnist-gradients", "--seed", "-1"], "seed must not be negative"),
         (["study", "mnist-gradients", "--timing", "--case", "none"], "--timing measures all cases at once"),
+        (["study", "cifar10-full", "--timing"], "timing belongs to the study mnist-gradients, not to cifar10-full"),
+        (["train", "--train-images", "2001"], "mnist-sample has 2,000 images to train on, not 2,001"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(words, message, capsys, tmp_path, monkeypatch):

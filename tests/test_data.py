@@ -1,7 +1,9 @@
 """Data: what the samples hold, how batches are made, what is said about data that cannot be had."""
 
+import gzip
 import http.client
 import io
+import struct
 import urllib.error
 import zipfile
 from dataclasses import replace
@@ -9,9 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.io
 import torch
 from PIL import Image
 from torchvision import datasets
+from torchvision.datasets.utils import extract_archive
 
 import odelib.data
 from odelib import DataError, Images, load
@@ -79,6 +83,29 @@ def test_the_same_images_are_held_out_every_time(tiny):
     torch.manual_seed(2)
     again = tiny.hold_out(0.3)
     assert torch.equal(first.validation.images, again.validation.images)
+
+
+def test_a_limited_training_set_is_part_of_the_whole_and_the_same_every_time(tiny):
+    data = replace(tiny, train=numbered(60))
+    torch.manual_seed(1)
+    first = data.limit(30)
+    torch.manual_seed(2)
+    assert torch.equal(first.train.images, data.limit(30).train.images)
+    numbers = first.train.images.flatten().long()
+    assert len(set(numbers.tolist())) == 30 and torch.equal(first.train.labels, numbers % 3)
+    assert first.test is data.test
+
+
+def test_a_limit_draws_from_all_classes_though_a_folder_is_sorted_by_class(tiny):
+    images = numbered(90)
+    data = replace(tiny, train=images.pick(images.labels.argsort())).limit(30)
+    assert data.train.labels.bincount().min() >= 5
+
+
+def test_more_images_than_there_are_cannot_be_kept(tiny):
+    assert len(tiny.limit(48).train) == 48
+    with pytest.raises(DataError, match="mnist-sample has 48 images to train on, not 49"):
+        tiny.limit(49)
 
 
 # Batches
@@ -363,6 +390,49 @@ def use(monkeypatch, name, cls, fake):
         monkeypatch.setitem(odelib.data.SETS, name, (classes, odelib.data._by_train_flag(made)))
 
 
+def idx(array):
+    """The IDX format of MNIST and Fashion-MNIST: type and number of axes, the sizes, big-endian, the bytes."""
+    return struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
+
+
+def test_fashion_mnist_is_read_from_files_in_the_published_format(monkeypatch, tmp_path):
+    """Four gzipped IDX files, read by torchvision itself; only the download is replaced."""
+    rng = np.random.default_rng(0)
+    images = {"train": rng.integers(0, 256, (5, 28, 28), np.uint8), "t10k": rng.integers(0, 256, (2, 28, 28), np.uint8)}
+    labels = {"train": np.array([9, 0, 3, 3, 1], np.uint8), "t10k": np.array([2, 8], np.uint8)}
+
+    def download(url, download_root, filename, md5):
+        split, kind, _ = filename.split("-", 2)
+        path = Path(download_root) / filename
+        path.write_bytes(gzip.compress(idx((images if kind == "images" else labels)[split])))
+        extract_archive(str(path), download_root)
+
+    monkeypatch.setattr("torchvision.datasets.mnist.download_and_extract_archive", download)
+    data = load("fashion-mnist", tmp_path)
+    assert torch.equal(data.train.images[:, 0], torch.from_numpy(images["train"]))
+    assert torch.equal(data.test.images[:, 0], torch.from_numpy(images["t10k"]))
+    assert [data.classes[k] for k in data.train.labels] == ["ankle boot", "T-shirt", "dress", "dress", "trouser"]
+    assert data.test.labels.tolist() == [2, 8]
+
+
+def test_svhn_is_read_from_files_in_the_published_format(monkeypatch, tmp_path):
+    """MATLAB files: X is (32, 32, 3, n), y is (n, 1) with 10 for the digit 0; only the download is replaced."""
+    rng = np.random.default_rng(0)
+    x = {split: rng.integers(0, 256, (32, 32, 3, n), np.uint8) for split, n in (("train", 4), ("test", 2))}
+    y = {"train": np.array([[10], [1], [9], [10]], np.uint8), "test": np.array([[5], [10]], np.uint8)}
+
+    def download(url, root, filename, md5):
+        split = filename.partition("_")[0]
+        scipy.io.savemat(Path(root) / filename, {"X": x[split], "y": y[split]})
+
+    monkeypatch.setattr("torchvision.datasets.svhn.download_url", download)
+    monkeypatch.setattr("torchvision.datasets.svhn.check_integrity", lambda *_: True)
+    data = load("svhn", tmp_path)
+    assert data.train.labels.tolist() == [0, 1, 9, 0] and data.test.labels.tolist() == [5, 0]
+    assert torch.equal(data.train.images, torch.from_numpy(x["train"].transpose(3, 2, 0, 1)))
+    assert torch.equal(data.test.images, torch.from_numpy(x["test"].transpose(3, 2, 0, 1)))
+
+
 def test_a_set_is_downloaded_once(monkeypatch, tmp_path):
     use(monkeypatch, "mnist", "MNIST", fake_mnist)
     first = load("mnist", tmp_path)
@@ -463,6 +533,11 @@ def test_the_centre_of_an_oblong_image_is_taken(folder):
     wide[:, 10:20] = 255
     Image.fromarray(wide).save(folder / "train" / "cat" / "0.png")
     assert load(str(folder), image_size=10).train.images[0].min() == 255
+
+
+def test_a_folder_in_the_data_root_is_a_data_set_by_its_name(folder):
+    by_path, by_name = load(str(folder)), load("pets", folder.parent)
+    assert by_name.name == "pets" and torch.equal(by_name.train.images, by_path.train.images)
 
 
 @pytest.mark.parametrize("missing", ["train", "val"])

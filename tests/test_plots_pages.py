@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from odelib import load_study, pages
-from odelib.plots import accuracy_by_epoch, flow, image_grid, metrics_by_epoch
+from odelib.plots import accuracy_by_epoch, confusion, effects, flow, image_grid, metrics_by_epoch
 
 
 @pytest.fixture(autouse=True)
@@ -63,6 +63,26 @@ def test_the_flow_is_drawn_in_the_plane_of_the_class_means():
     assert all((np.ptp(points, axis=0) < 1e-5).all() for points in (*start, *end))
     sides = sorted(np.linalg.norm(end[i][0] - end[j][0]) for i, j in ((0, 1), (0, 2), (1, 2)))
     assert sides == pytest.approx([9, 9, 9 * 2**0.5], rel=1e-5)
+
+
+def test_effects_are_dots_at_the_mean_with_bars_over_the_seeds_in_order():
+    figure = effects({"a": [1.0, 2.0], "b": [-3.0, -1.0], "c": [4.0]}, "points")
+    (ax,) = figure.axes
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["b", "a", "c"]
+    np.testing.assert_allclose(ax.lines[0].get_xdata(), [-2, 1.5, 4])
+    bars = [segment[:, 0].tolist() for segment in ax.collections[0].get_segments()]
+    assert bars == [[-3, -1], [1, 2], [4, 4]] and ax.get_xlabel() == "points"
+
+
+def test_confusion_is_in_percent_of_the_true_class():
+    labels = torch.tensor([0, 0, 0, 0, 1, 2])
+    predicted = torch.tensor([0, 0, 0, 2, 1, 1])
+    figure = confusion(predicted, labels, ("cat", "dog", "fox"))
+    (ax,) = figure.axes
+    np.testing.assert_allclose(ax.images[0].get_array(), [[75, 0, 25], [0, 100, 0], [0, 100, 0]])
+    assert {(t.get_position(), t.get_text()) for t in ax.texts} == {
+        ((0, 0), "75"), ((2, 0), "25"), ((1, 1), "100"), ((1, 2), "100")
+    }
 
 
 @pytest.mark.parametrize("values, said", [([1.5], "1.50"), ([1.0, 3.0, 2.0], "2.00 (1.00 to 3.00)")])

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from odelib import PRESETS, Config, EpochMetrics, ImageClassifier, RecordError, Run, build, load_study, load_weights
+from odelib.config import ADDED
 from odelib.odeblock import OptionError
-from odelib.records import Environment, load_tensors, save_tensors, save_weights, write_atomically
+from odelib.records import RESULTS, Environment, load_tensors, save_tensors, save_weights, write_atomically
 
 # Config
 
@@ -20,7 +21,7 @@ from odelib.records import Environment, load_tensors, save_tensors, save_weights
     [
         *[
             ({name: 0}, f"{name} must be positive, got 0")
-            for name in ("image_size", "width", "blocks", "epochs", "batch_size")
+            for name in ("image_size", "width", "blocks", "scales", "epochs", "batch_size", "train_images")
         ],
         (dict(epochs=-1), "epochs must be positive, got -1"),
         (dict(lr=0.0), "lr must be positive, got 0.0"),
@@ -28,12 +29,22 @@ from odelib.records import Environment, load_tensors, save_tensors, save_weights
         (dict(lr=math.nan), "lr must be positive, got nan"),
         *[
             ({name: value}, f"{name} must be at least 0 and below 1, got {value}")
-            for name in ("validation", "dropout", "momentum", "label_smoothing")
+            for name in ("validation", "dropout", "block_dropout", "momentum", "label_smoothing")
             for value in (-0.1, 1.0)
         ],
-        (dict(weight_decay=-1e-4), "weight_decay must not be negative, got -0.0001"),
+        *[
+            ({name: -0.5}, f"{name} must not be negative, got -0.5")
+            for name in ("weight_decay", "extra_channels", "kinetic", "jacobian")
+        ],
         (dict(seed=-1), "seed must not be negative, got -1"),
         (dict(width=48), r"width above 32 must be a multiple of 32 .*, got 48"),
+        (dict(extra_channels=8), r"width \+ extra_channels.* at most 32 or a multiple of 32 .*, got 64 \+ 8"),
+        (dict(width=96, order=2), r"with order 2 its half, must be at most 32 or a multiple of 32"),
+        (dict(width=7, order=2), "order 2 halves the channels of the state; 7 is odd"),
+        (dict(order=3), "unknown order 3; choose from 1, 2"),
+        (dict(norm="instance"), "norm"),
+        (dict(activation="elu"), "activation"),
+        (dict(time="linear"), "time"),
         (dict(method="rk5"), "unknown method 'rk5'; choose from"),
         (dict(gradient="exact"), "unknown gradient 'exact'; choose from"),
         (dict(rtol=0.0), "rtol and atol must be positive"),
@@ -65,6 +76,7 @@ def test_a_config_cannot_be_changed():
 DIFFERENT = dict(
     dataset="cifar10",
     validation=0.1,
+    train_images=100,
     image_size=32,
     augment="crop",
     normalize=True,
@@ -73,11 +85,21 @@ DIFFERENT = dict(
     width=32,
     blocks=3,
     dropout=0.1,
+    time="none",
+    norm="layer",
+    activation="tanh",
+    block_dropout=0.1,
+    extra_channels=32,
+    order=2,
+    scales=2,
+    kinetic=0.1,
+    jacobian=0.1,
     method="bosh3",
     rtol=1e-4,
     atol=1e-5,
     gradient="adjoint",
     library="odelib",
+    bf16=True,
     epochs=7,
     batch_size=32,
     optimizer="adam",
@@ -95,13 +117,21 @@ def test_a_case_changes_with_every_field(name):
     assert Config(**{name: DIFFERENT[name]}).case() != Config().case()
 
 
-def test_options_that_came_later_leave_the_names_of_older_runs_as_they_were():
-    assert Config().case() == "mnist-sample-odenet-direct-dopri5-3ebbac51"
-    assert Config(dataset="mnist", gradient="adjoint").case() == "mnist-odenet-adjoint-dopri5-ae332a93"
-
-
 def test_a_case_changes_with_a_warm_start():
     assert Config(library="odelib", warm_start=True).case() != Config(library="odelib").case()
+
+
+def test_options_that_came_later_leave_the_names_of_older_records_alone():
+    """The digests are those that these configs had before there were variations and solvers of our own."""
+    assert Config().case() == "mnist-sample-odenet-direct-dopri5-3ebbac51"
+    assert Config(dataset="mnist", gradient="adjoint").case() == "mnist-odenet-adjoint-dopri5-ae332a93"
+    assert Config(dataset="mnist", network="resnet", blocks=1, lr=0.05).case() == "mnist-resnet-3b45e9b2"
+
+
+def test_a_record_without_the_later_options_is_read():
+    path = RESULTS / "mnist-gradients" / "none-seed0.json"
+    assert not any(f'"{name}"' in path.read_text() for name in ADDED)
+    assert Run.load(path).config == Config(dataset="mnist", network="none", epochs=5)
 
 
 def test_a_case_changes_with_the_step_size_and_not_with_the_seed():

@@ -1,0 +1,62 @@
+"""Noise in the dynamics: drawn once for every solve, so that along one solution f is one function of t and z."""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from odelib.odeblock import ODEBlock
+from odelib.odefunc import Time
+
+
+class HeldNoise(nn.Module):
+    """Random numbers that stay the same until they are forgotten."""
+
+    def __init__(self):
+        super().__init__()
+        self.noise: Tensor | None = None
+
+    def draw(self, like: Tensor, distribution: Callable[[Tensor], Tensor]) -> Tensor:
+        """The noise: `distribution(like)`, drawn by the first call since the last solve began."""
+        if self.noise is None:
+            self.noise = distribution(like.detach())
+        return self.noise
+
+    def forget(self) -> None:
+        self.noise = None
+
+
+class NoisyODEBlock(ODEBlock):
+    """An ODEBlock that has the noise of its dynamics drawn anew whenever it begins to solve.
+
+    The adjoint's solve backwards meets the noise of the last solve forwards, so every forward pass must have had its
+    backward pass before the next one begins, as in any usual training loop.
+    """
+
+    def _solve(self, z: Tensor, times: Tensor) -> Tensor:
+        for module in self.f.modules():
+            if isinstance(module, HeldNoise):
+                module.forget()
+        return super()._solve(z, times)
+
+
+class FixedDropout(HeldNoise):
+    """A convolution with a time, whose input loses each of its numbers with probability p; the others grow by 1/(1-p).
+
+    torch's dropout draws at every call. Within a solve that makes f a function that jumps from one evaluation to the
+    next: no step size is small enough for it, and the adjoint would differentiate functions other than those solved.
+    Nothing is dropped in eval mode.
+    """
+
+    def __init__(self, convolution: nn.Module, p: float):
+        super().__init__()
+        self.convolution, self.p = convolution, p
+
+    def forward(self, t: Time, z: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c_out h w"]:
+        if self.training:
+            z = z * self.draw(z, lambda like: torch.empty_like(like).bernoulli_(1 - self.p).div_(1 - self.p))
+        return self.convolution(t, z)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p:g}"

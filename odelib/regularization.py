@@ -1,0 +1,71 @@
+"""Regularisation of the dynamics: train it to be cheap to solve, by penalties integrated along the solution."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from odelib.noise import HeldNoise, NoisyODEBlock
+from odelib.odefunc import Time
+
+
+class Penalized(HeldNoise):
+    """Dynamics f with the densities of the penalties as further channels of the state.      (Finlay et al. 2020)
+
+    In training the state is (batch, channels + 2, height, width): z, then the kinetic energy |f|^2 and the size of the
+    Jacobian |e^T df/dz|^2 so far, at every pixel, as the mean over the channels. e is normal noise, so the mean of the
+    latter over e is the squared Frobenius norm of the Jacobian (Hutchinson). With `jacobian=False` its channel stays
+    zero and costs nothing. In eval mode it is f.
+    """
+
+    def __init__(self, f: nn.Module, jacobian: bool):
+        super().__init__()
+        self.f, self.jacobian = f, jacobian
+
+    def forward(self, t: Time, z: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        if not self.training:
+            return self.f(t, z)
+        z = z[:, :-2]
+        if self.jacobian:
+            dz, product = self._with_jacobian_product(t, z)
+        else:
+            dz = self.f(t, z)
+            product = torch.zeros_like(dz)
+        densities = [part.square().mean(dim=1, keepdim=True) for part in (dz, product)]
+        return torch.cat([dz, *densities], dim=1)
+
+    def _with_jacobian_product(self, t: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """f and e^T df/dz, both differentiable; also where a solver has switched gradients off."""
+        part_of_a_graph = torch.is_grad_enabled() and z.requires_grad
+        with torch.enable_grad():
+            z = z if part_of_a_graph else z.detach().requires_grad_()
+            dz = self.f(t, z)
+            (product,) = torch.autograd.grad(dz, z, self.draw(dz, torch.randn_like), create_graph=True)
+        return dz, product
+
+
+class RegularizedODEBlock(NoisyODEBlock):
+    """An ODEBlock that keeps, after each forward pass in training, the penalty that its solution earned.
+
+    `penalty` is `kinetic` times the kinetic energy, the integral over t of |f|^2, plus `jacobian` times the integral of
+    |df/dz|^2, both as means over the batch and over the numbers of the state. The solver integrates them with the
+    state: they are as exact, cost no evaluation of their own, and every gradient mode differentiates them. They take
+    part in the choice of the step size. In eval mode the block is an ODEBlock. `solver` is what an ODEBlock takes.
+    """
+
+    def __init__(self, f: nn.Module, *, kinetic: float = 0.0, jacobian: float = 0.0, **solver):
+        super().__init__(Penalized(f, jacobian > 0), **solver)
+        self.kinetic, self.jacobian = kinetic, jacobian
+        self.penalty: Tensor | float = 0.0
+
+    def forward(self, z: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        if not self.training:
+            return super().forward(z)
+        end = super().forward(torch.cat([z, torch.zeros_like(z[:, :1]).expand(-1, 2, -1, -1)], dim=1))
+        energy, size = end[:, -2:].mean(dim=(0, 2, 3))
+        self.penalty = self.kinetic * energy + self.jacobian * size
+        return end[:, :-2]
+
+
+def penalty(model: nn.Module) -> Tensor | float:
+    """What the last forward pass in training adds to the loss; 0 where nothing is regularised."""
+    return sum((module.penalty for module in model.modules() if isinstance(module, RegularizedODEBlock)), start=0.0)

@@ -1,0 +1,86 @@
+"""The tuning study: its configs keep the protocol."""
+
+from dataclasses import asdict, replace
+
+import pytest
+
+from odelib import Config, Run, build, count_parameters, fit
+from odelib.config import ADDED
+from odelib.experiments import STUDIES
+from odelib.models import ImageClassifier
+from odelib.records import RESULTS
+from odelib.tuning import BASE, BASELINES, FULL, RECIPE, TINY_IMAGENET, differences, one_factor
+
+CASES = {name: case.config for name, case in STUDIES["cifar10-tuning"].items()}
+TOGETHER = {"optimizer", "lr", "weight_decay"}, {"method", "rtol", "atol"}, {"method", "step_size"}  # one factor
+
+
+def changed(config, baseline):
+    return {name for name, value in asdict(config).items() if value != getattr(baseline, name)}
+
+
+def test_every_case_differs_from_its_baseline_in_one_factor_and_none_comes_twice():
+    for baseline, cases in one_factor().items():
+        for name, config in cases.items():
+            options = changed(config, BASELINES[baseline])
+            assert len(options) == 1 or options in TOGETHER, name
+            assert name.startswith(f"{baseline}-")
+    assert len(set(CASES.values())) == len(CASES)
+
+
+def test_no_case_sees_the_test_images_and_all_have_one_budget():
+    for config in CASES.values():
+        budget = (config.dataset, config.validation, config.train_images, config.epochs)
+        assert budget == ("cifar10", 0.1, 10_000, 6)
+
+
+def test_a_held_out_share_keeps_the_test_images_out_of_the_metrics(tiny, quick):
+    config = replace(quick, epochs=1, validation=0.25, train_images=20)
+    (metrics,) = fit(build(config, tiny), tiny, config)
+    assert metrics.test_accuracy is None and metrics.validation_accuracy is not None
+
+
+def test_residual_networks_are_tuned_as_much_as_the_ode_net():
+    for network in ("odenet", "resnet-1", "resnet-4"):
+        assert {f"{network}-{factor}" for factor in RECIPE} <= set(CASES)
+
+
+def test_every_case_has_two_seeds_and_a_baseline_three():
+    for name, case in STUDIES["cifar10-tuning"].items():
+        assert case.seeds == ((0, 1, 2) if name in BASELINES else (0, 1))
+
+
+@pytest.mark.parametrize("config", {**CASES, **FULL}.values(), ids={**CASES, **FULL})
+def test_every_case_can_be_built_for_colour_images(config):
+    ImageClassifier(config, channels=3, classes=10)
+
+
+def test_the_full_study_has_the_published_size_and_matched_baselines():
+    sizes = {name: count_parameters(ImageClassifier(config, 3, 10)) for name, config in FULL.items()}
+    assert sizes["odenet"] == 234_122
+    assert abs(sizes["resnet-1"] - sizes["odenet"]) < 0.01 * sizes["odenet"]
+    assert FULL["resnet-4"].blocks == 4 and FULL["odenet"].method == "rk4"
+    for config in FULL.values():
+        assert config.validation == 0 and config.train_images is None
+        assert changed(config, FULL["odenet"]) <= {"network", "blocks"}
+
+
+def test_the_folder_study_takes_the_folder_in_the_data_root():
+    assert {config.dataset for config in TINY_IMAGENET.values()} == {"tiny-imagenet-20"}
+    assert all(config.image_size == 64 for config in TINY_IMAGENET.values())
+
+
+def test_differences_are_those_to_the_mean_of_the_baseline():
+    """Of made-up NFE: the baseline's seeds have 10 and 20, one factor's 14 and 19."""
+    run = Run.load(RESULTS / "mnist-gradients" / "none-seed0.json")
+
+    def with_nfe(nfe):
+        return replace(run, metrics=(replace(run.last, nfe_forward=nfe),))
+
+    runs = {"dopri5": [with_nfe(10.0), with_nfe(20.0)], "dopri5-adjoint": [with_nfe(14.0), with_nfe(19.0)]}
+    assert differences(runs, "dopri5", lambda metrics: metrics.nfe_forward) == {"adjoint": [-1.0, 4.0]}
+
+
+def test_the_default_of_every_variation_is_in_the_baseline():
+    variations = set(ADDED) - {"train_images"}
+    assert all(getattr(BASE, name) == getattr(Config, name) for name in variations)
