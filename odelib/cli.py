@@ -101,8 +101,8 @@ class Evaluate:
             )
         test = data.test.to(device)
         with count_evaluations(model) as seen:
-            loss, accuracy = evaluate(model.to(device), test)
-        nfe = seen.n / -(-len(test) // 1000)
+            loss, accuracy = evaluate(model.to(device), test, batch_size=250)
+        nfe = seen.n / -(-len(test) // 250)
         print(f"{config.dataset}: accuracy {accuracy:.2%} of {len(test):,} test images, loss {loss:.4f}, NFE {nfe:.1f}")
 
 

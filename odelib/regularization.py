@@ -35,16 +35,17 @@ class Penalized(HeldNoise):
 
     def _with_jacobian_product(self, t: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         """f and e^T df/dz, both differentiable; also where a solver has switched gradients off."""
-        part_of_a_graph = torch.is_grad_enabled() and z.requires_grad
+        differentiated = torch.is_grad_enabled()
         with torch.enable_grad():
-            z = z if part_of_a_graph else z.detach().requires_grad_()
+            z = z if differentiated and z.requires_grad else z.detach().requires_grad_()
             dz = self.f(t, z)
-            (product,) = torch.autograd.grad(dz, z, self.draw(dz, torch.randn_like), create_graph=True)
+            noise = self.draw(dz, torch.randn_like)
+            (product,) = torch.autograd.grad(dz, z, noise, create_graph=differentiated)
         return dz, product
 
 
 class RegularizedODEBlock(NoisyODEBlock):
-    """An ODEBlock that keeps, after each forward pass in training, the penalty that its solution earned.
+    """An ODEBlock that keeps, after each solve in training, the penalty that its solution earned.
 
     `penalty` is `kinetic` times the kinetic energy, the integral over t of |f|^2, plus `jacobian` times the integral of
     |df/dz|^2, both as means over the batch and over the numbers of the state. The solver integrates them with the
@@ -57,15 +58,20 @@ class RegularizedODEBlock(NoisyODEBlock):
         self.kinetic, self.jacobian = kinetic, jacobian
         self.penalty: Tensor | float = 0.0
 
-    def forward(self, z: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    def train(self, mode: bool = True) -> "RegularizedODEBlock":
+        self.penalty = 0.0  # no solve has been made in this mode
+        return super().train(mode)
+
+    def _solve(self, z: Tensor, times: Tensor) -> Tensor:
         if not self.training:
-            return super().forward(z)
-        end = super().forward(torch.cat([z, torch.zeros_like(z[:, :1]).expand(-1, 2, -1, -1)], dim=1))
-        energy, size = end[:, -2:].mean(dim=(0, 2, 3))
+            return super()._solve(z, times)
+        nothing_yet = z.new_zeros(len(z), 2, *z.shape[2:])
+        states = super()._solve(torch.cat([z, nothing_yet], dim=1), times)
+        energy, size = states[-1, :, -2:].mean(dim=(0, 2, 3))
         self.penalty = self.kinetic * energy + self.jacobian * size
-        return end[:, :-2]
+        return states[:, :, :-2]
 
 
 def penalty(model: nn.Module) -> Tensor | float:
-    """What the last forward pass in training adds to the loss; 0 where nothing is regularised."""
+    """What the last forward pass in training adds to the loss; 0 where nothing is regularised, and in eval mode."""
     return sum((module.penalty for module in model.modules() if isinstance(module, RegularizedODEBlock)), start=0.0)

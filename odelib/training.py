@@ -87,7 +87,7 @@ def _half_cosine(progress: float) -> float:
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, data: Images, batch_size: int = 1000) -> tuple[float, float]:
+def evaluate(model: nn.Module, data: Images, batch_size: int = 250) -> tuple[float, float]:
     """Mean cross-entropy in nats and accuracy over every image, once, in eval mode. The mode is put back after."""
     was_training = model.training
     model.eval()

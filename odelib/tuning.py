@@ -8,19 +8,21 @@ Question: which choices matter for an ODE-Net on CIFAR-10, to accuracy, to NFE, 
   rest are trained on. Every choice is made by validation accuracy. The test images are not looked at in this study.
 - Search space: one factor at a time. Each baseline in `BASELINES` is trained as it is, and once for each entry that
   `one_factor` pairs it with, which changes one factor. Where another optimiser needs other rates, these belong to it.
-- Budget: every run has 6 epochs of the same 10,000 images, whatever a step of it costs. ResNets get as many trials of
-  the training recipe (`RECIPE`) as the ODE-Net, so that neither side is tuned more.
+- Budget: every run has 5 epochs of the same 10,000 images, whatever a step of it costs. ResNets get as many trials of
+  the training recipe (`RECIPE`) as the ODE-Net, with as many seeds, so that neither side is tuned more.
 - Size: 64 channels, as published. With 32 or fewer, GroupNorm has one channel a group and takes the mean out of each,
   in the head too, just before the mean over the image is asked for: `width-32` shows what is left.
+- Solvers: the baseline takes one step of RK4. What an adaptive solver makes of tolerance, gradient and penalties is
+  tried around a second baseline, `adaptive`, at a tolerance of 0.01, ten times looser than the book's usual.
 - Seeds: 0 and 1, a baseline 2 as well. Images held out and trained on do not depend on the seed.
 - Report: accuracy on the validation images after the last epoch, never the best epoch; NFE and seconds an epoch; for
   each case its mean over the seeds minus that of its baseline, with the range over the seeds. With 5,000 images the
-  binomial standard error of one accuracy near 70 % is 0.65 points: differences of a point are not told apart.
+  binomial standard error of one accuracy near 50 % is 0.7 points: differences of a point are not told apart.
 
 What came out best is then trained on all 50,000 images in `cifar10-full` (`FULL`), and tested once, after the last
 epoch, beside a ResNet of as many parameters (one block) and one of as much compute (four blocks: RK4 evaluates f four
-times, and f has the two convolutions of a block). `FULL` has the recipe that is expected to win; it is to be written
-anew when the study is done, before any test accuracy is seen.
+times, and f has the two convolutions of a block); the ODE-Net with seeds 0 and 1, the ResNets with seed 0. `FULL` has
+the recipe that is expected to win; it is to be written anew when the study is done, before any test accuracy is seen.
 """
 
 from collections.abc import Callable, Sequence
@@ -37,21 +39,21 @@ BASE = Config(
     augment="crop-flip",
     normalize=True,
     method="rk4",
-    epochs=6,
-    lr=0.1,
+    epochs=5,
+    batch_size=64,
+    lr=0.05,
     schedule="cosine",
     weight_decay=5e-4,
 )
 
 # How to train: for every network.
 RECIPE: dict[str, dict] = {
-    "lr-0.03": dict(lr=0.03),
-    "lr-0.3": dict(lr=0.3),
+    "lr-0.02": dict(lr=0.02),
+    "lr-0.15": dict(lr=0.15),
     "constant-rate": dict(schedule="constant"),
     "one-cycle": dict(schedule="one-cycle"),
-    "adamw-0.003": dict(optimizer="adamw", lr=0.003, weight_decay=0.05),
+    "adamw-0.002": dict(optimizer="adamw", lr=0.002, weight_decay=0.05),
     "no-weight-decay": dict(weight_decay=0.0),
-    "weight-decay-0.002": dict(weight_decay=0.002),
     "label-smoothing-0.1": dict(label_smoothing=0.1),
     "dropout-0.3": dict(dropout=0.3),
     "no-augmentation": dict(augment="none"),
@@ -76,30 +78,26 @@ ARCHITECTURE: dict[str, dict] = {
     "two-scales": dict(scales=2),
 }
 
-# How to solve, and how to differentiate; rk4 with one step, direct, is the baseline.
+# How to solve: fixed grids.
 SOLVER: dict[str, dict] = {
     "euler-1": dict(method="euler"),
-    "euler-4": dict(method="euler", step_size=0.25),
     "midpoint-1": dict(method="midpoint"),
     "rk4-4": dict(method="rk4", step_size=0.25),
-    "dopri5-0.1": dict(method="dopri5", rtol=0.1, atol=0.1),
-    "dopri5-0.01": dict(method="dopri5", rtol=0.01, atol=0.01),
     "adjoint-rk4-1": dict(gradient="adjoint"),
 }
 
-# What an adaptive solver makes of gradients and penalties: NFE may move here.
+# What an adaptive solver makes of tolerance, gradient and penalties: NFE may move here.
 ADAPTIVE: dict[str, dict] = {
+    "tolerance-0.1": dict(rtol=0.1, atol=0.1),
+    "dopri5": dict(method="dopri5"),
     "adjoint": dict(gradient="adjoint"),
-    "seminorm": dict(gradient="seminorm"),
-    "kinetic-0.01": dict(kinetic=0.01),
     "kinetic-0.1": dict(kinetic=0.1),
-    "jacobian-0.01": dict(jacobian=0.01),
     "jacobian-0.1": dict(jacobian=0.1),
 }
 
 BASELINES: dict[str, Config] = {
     "odenet": BASE,
-    "dopri5": replace(BASE, method="dopri5"),
+    "adaptive": replace(BASE, library="odelib", method="bosh3", rtol=0.01, atol=0.01, warm_start=True),
     "resnet-1": replace(BASE, network="resnet", blocks=1),
     "resnet-4": replace(BASE, network="resnet", blocks=4),
     "none": replace(BASE, network="none"),
@@ -110,7 +108,7 @@ def one_factor() -> dict[str, dict[str, Config]]:
     """For each baseline the cases that differ from it in one factor, by name: `<baseline>-<factor>`."""
     tried = {
         "odenet": {**RECIPE, **ARCHITECTURE, **SOLVER},
-        "dopri5": ADAPTIVE,
+        "adaptive": ADAPTIVE,
         "resnet-1": RECIPE,
         "resnet-4": RECIPE,
         "none": {},
@@ -138,7 +136,7 @@ def differences(
 
 
 # 64 filters as published, 234,122 parameters; on all training images, so that nothing is left to choose by.
-_WHOLE = dict(stem="res", validation=0.0, train_images=None, epochs=30, schedule="one-cycle", label_smoothing=0.1)
+_WHOLE = dict(stem="res", validation=0.0, train_images=None, epochs=24, schedule="one-cycle", label_smoothing=0.1)
 FULL: dict[str, Config] = {name: replace(BASELINES[name], **_WHOLE) for name in ("odenet", "resnet-1", "resnet-4")}
 
 # 20 classes of Tiny ImageNet with 64 x 64 pixels, whose states have 15 x 15: is a second, smaller scale of use?

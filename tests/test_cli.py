@@ -53,6 +53,10 @@ def test_weights_of_several_blocks_are_evaluated_with_another_solver(mnist_root,
     capsys.readouterr()
     assert main(["evaluate", str(tmp_path / "a-seed0.safetensors"), "--method", "euler", "--device", "cpu"]) == 0
     assert "NFE 2.0" in capsys.readouterr().out
+    words = ["--method", "bosh3", "--library", "odelib", "--device", "cpu"]
+    assert main(["evaluate", str(tmp_path / "a-seed0.safetensors"), *words]) == 0
+    nfe = float(re.search(r"NFE ([\d.]+)", capsys.readouterr().out)[1])
+    assert nfe >= 2 * (3 + 2)  # two blocks, each at least one step and the two evaluations before it
 
 
 def test_a_preset_can_be_changed(mnist_root, tmp_path):
@@ -177,8 +181,17 @@ class Stop(Exception):
     """Ends a run after an epoch."""
 
 
-def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(tiny, quick, tmp_path):
-    device = torch.device("cpu")
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        dict(block_dropout=0.2, norm="batch", scales=2, optimizer="adamw", train_images=32),
+        dict(library="odelib", method="bosh3", warm_start=True, gradient="checkpoint", kinetic=0.1, jacobian=0.1),
+    ],
+    ids=["plain", "variations", "penalties"],
+)
+def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(tiny, quick, tmp_path, options):
+    device, quick = torch.device("cpu"), replace(quick, **options)
 
     def stop(_):
         raise Stop

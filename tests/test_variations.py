@@ -1,5 +1,6 @@
 """Variations of the ODE block: shape, gradient in every mode, and the claim of each."""
 
+import copy
 import math
 from dataclasses import replace
 
@@ -57,10 +58,10 @@ def test_state_after_the_block(options, scale):
     assert model.block(z).shape == (2, 8 + options.get("extra_channels", 0), 8 // scale, 8 // scale)
 
 
-def gradients(options, gradient, tolerance):
+def gradients(options, gradient, tolerance, method="dopri8", library="torchdiffeq"):
     """Loss and gradients by the state and all parameters, in training mode; noise and first weights always the same."""
     torch.manual_seed(1)
-    solver = dict(method="dopri8", rtol=tolerance, atol=tolerance, gradient=gradient)
+    solver = dict(method=method, rtol=tolerance, atol=tolerance, gradient=gradient, library=library)
     config = Config(width=4, **solver, **{"activation": "swish", **options})
     model = ImageClassifier(config, channels=1, classes=3).double().train()
     for parameter in model.block.parameters():  # norms begin as the identity map
@@ -83,6 +84,33 @@ def test_the_adjoint_of_every_variation_is_its_direct_gradient_at_tight_toleranc
     bound = 0.05 if "extra_channels" in options else 1e-3
     assert reference.norm() > 1e-3
     assert (ours - reference).norm() / reference.norm() < bound
+
+
+@every_variation
+def test_the_checkpointed_gradient_of_every_variation_is_the_direct_one(options):
+    """To rounding: the steps that are taken again meet the same noise, batch statistics and penalties."""
+    loss, ours = gradients(options, "checkpoint", 1e-3, "dopri5", "odelib")
+    same_loss, direct = gradients(options, "direct", 1e-3, "dopri5", "odelib")
+    torch.testing.assert_close(loss, same_loss, rtol=1e-9, atol=0)
+    for one, other in zip(ours, direct):
+        torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["time none", "batch norm", "dropout", "second order", "kinetic", "jacobian"])
+def test_the_books_solver_and_adjoint_find_the_gradient_of_torchdiffeq(name):
+    reference_loss, reference = gradients(VARIATIONS[name], "direct", 1e-8)
+    loss, ours = gradients(VARIATIONS[name], "adjoint", 1e-7, "tsit5", "odelib")
+    torch.testing.assert_close(loss, reference_loss, rtol=1e-4, atol=0)
+    ours, reference = (torch.cat([part.flatten() for part in parts]) for parts in (ours, reference))
+    assert (ours - reference).norm() / reference.norm() < 1e-3
+
+
+@every_variation
+def test_every_variation_trains_with_a_warm_start_in_16_bits(tiny, quick, options):
+    solver = dict(library="odelib", method="bosh3", warm_start=True, bf16=True, gradient="checkpoint")
+    config = replace(quick, epochs=1, batch_size=48, **solver, **options)
+    (metrics,) = fit(build(config, tiny), tiny, config)
+    assert math.isfinite(metrics.train_loss) and metrics.nfe_backward > 0
 
 
 @every_variation
@@ -419,15 +447,27 @@ def test_a_regularised_block_solves_the_same_equation_and_is_a_plain_one_in_eval
     assert torch.equal(block.eval()(z), plain)
     with count_evaluations(block) as seen:
         block(z)
-    assert seen.n > 0 and block.trajectory(z, torch.tensor([0.5, 1.0])).shape == (2, *z.shape)
+    assert seen.n > 0
+    times = torch.tensor([0.5, 1.0])
+    torch.testing.assert_close(block.trajectory(z, times), block.train().trajectory(z, times), rtol=1e-6, atol=1e-8)
+
+
+def test_a_penalty_is_that_of_the_last_solve_in_training():
+    block = RegularizedODEBlock(Linear(0.7), method="euler", kinetic=1.0)
+    z = numbers(3, 4, 5, 5)
+    block(z)
+    assert penalty(block).item() == pytest.approx(0.49 * z.square().mean().item())
+    block.eval()(z)
+    assert penalty(block) == 0
+    assert penalty(copy.deepcopy(block.train())) == 0
 
 
 def test_a_penalty_is_trained_and_makes_the_solution_calmer_and_cheaper(tiny, quick):
     """Same seed, same images: less kinetic energy, and fewer evaluations at the same tolerance."""
 
     def trained(**options):
-        smooth = dict(width=4, stem="conv", activation="softplus", method="dopri5", rtol=1e-4, atol=1e-4)
-        config = replace(quick, epochs=5, **smooth, **options)
+        smooth = dict(width=4, stem="conv", activation="softplus", library="odelib", method="dopri5")
+        config = replace(quick, epochs=5, rtol=1e-4, atol=1e-4, **smooth, **options)
         model = build(config, tiny)
         *_, metrics = fit(model, tiny, config)
         f = model.block.f.f if options else model.block.f
