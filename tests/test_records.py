@@ -78,6 +78,7 @@ DIFFERENT = dict(
     atol=1e-5,
     gradient="adjoint",
     library="odelib",
+    bf16=True,
     epochs=7,
     batch_size=32,
     optimizer="adam",
