@@ -26,9 +26,12 @@ from odelib.variations import ode_block
 
 _OWN = Config(library="odelib")
 _CHECKPOINT = replace(_OWN, gradient="checkpoint")
-SCRIPT = "torchdiffeq direct, time channel concatenated"  # as odenet_mnist.py does it
+_CONCATENATED = ", time channel concatenated"  # as odenet_mnist.py does it
+SCRIPT = "torchdiffeq direct" + _CONCATENATED
+SCRIPT_ADJOINT = "torchdiffeq adjoint" + _CONCATENATED
 CASES: dict[str, Config] = {
     SCRIPT: Config(),
+    SCRIPT_ADJOINT: Config(gradient="adjoint"),
     "torchdiffeq direct": Config(),
     "torchdiffeq adjoint": Config(gradient="adjoint"),
     "torchdiffeq seminorm": Config(gradient="seminorm"),
@@ -162,7 +165,7 @@ def with_solver(trained: ImageClassifier, case: str, config: Config) -> ImageCla
     """A copy of the trained network, in training mode, with the solver and the time channel of a case."""
     model = copy.deepcopy(trained)
     f = model.block.f
-    if case == SCRIPT:
+    if case.endswith(_CONCATENATED):
         f.conv1, f.conv2 = ConcatConv2d(f.conv1), ConcatConv2d(f.conv2)
     model.block = ode_block(f, config)
     return model.train()
