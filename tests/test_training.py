@@ -168,8 +168,10 @@ def test_training_on_the_sample_is_well_above_chance_in_seconds(sample):
 
 
 @pytest.mark.parametrize("gradient", ["direct", "adjoint", "seminorm"])
-def test_every_gradient_trains(tiny, quick, gradient):
-    """All digits of `tiny` are learnt by heart: the loss falls well below that of guessing."""
+def test_every_gradient_trains(sample, quick, gradient):
+    """Zeros and ones: the loss falls from that of guessing among ten digits to less than half of it."""
+    zeros_and_ones = sample.train.pick(torch.where(sample.train.labels < 2)[0][:48])
+    data = replace(sample, train=zeros_and_ones, test=sample.test.pick(slice(0, 30)))
     config = replace(
         quick,
         gradient=gradient,
@@ -178,12 +180,12 @@ def test_every_gradient_trains(tiny, quick, gradient):
         method="dopri5",
         rtol=1e-2,
         atol=1e-2,
-        lr=0.05,
-        epochs=20,
+        lr=0.02,
+        epochs=5,
         schedule="constant",
     )
-    losses = [m.train_loss for m in fit(build(config, tiny), tiny, config)]
-    assert losses[-1] < 0.8 * math.log(10) and losses[0] > 0.9 * math.log(10)
+    losses = [m.train_loss for m in fit(build(config, data), data, config)]
+    assert losses[0] > 0.8 * math.log(10) and losses[-1] < 0.5 * math.log(10)
 
 
 def test_one_metrics_an_epoch_counted_from_one(tiny, quick):
