@@ -132,7 +132,7 @@ class Benchmark(Record):
         lines = [
             str(self.environment),
             f"an evaluation with its derivatives takes {share:.2f} times what its products would at the machine's peak",
-            *(f"f {b.way}: {1e3 * b.medians[0]:.1f} ms, with its derivatives {1e3 * b.medians[1]:.1f}" for b in self.bare),
+            *(f"f {b.way}: {b.medians[0]:.4f} s, with its derivatives {b.medians[1]:.4f} s" for b in self.bare),
             f"{'case':46} {'NFE':>11} {'ms':>7} {'/ floor':>7} {'MB':>6} {'error':>6}",
         ]
         for row in self.rows:

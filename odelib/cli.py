@@ -87,9 +87,10 @@ class Evaluate:
         asked = {name: getattr(self, name) for name in ("dataset", "library", "method", "rtol", "atol", "step_size")}
         if (asked["method"] or asked["library"]) and trained.warm_start:  # a matter of training
             asked["warm_start"] = False
+        asked["gradient"] = "adjoint"  # none is computed, and this one goes with every method
         config = replace(trained, **{name: value for name, value in asked.items() if value is not None})
         for block in (module for module in model.modules() if isinstance(module, ODEBlock)):
-            for name in ("library", "method", "rtol", "atol", "step_size", "warm_start"):
+            for name in ("library", "method", "rtol", "atol", "step_size", "warm_start", "gradient"):
                 setattr(block, name, getattr(config, name))
         data = load(config.dataset, self.data, config.image_size)
         channels, classes = data.channels, len(data.classes)

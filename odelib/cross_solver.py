@@ -52,6 +52,7 @@ def measure_cross_solver(cases: dict[str, Config], data: Dataset, folder: Path, 
     for case, seed, path in _weights(cases, folder):
         model, _ = load_weights(path)
         model.to(device)
+        model.block.gradient = "adjoint"  # none is computed, and this one goes with every method
         for name, (method, tolerance, step_size) in SOLVERS.items():
             block = model.block
             block.method, block.rtol, block.atol, block.step_size = method, tolerance, tolerance, step_size

@@ -154,7 +154,7 @@ def class_plane(states: Float[Tensor, "t n c h w"], labels: Int64[Tensor, "n"]) 
 
 
 def flow(states: Float[Tensor, "t n c h w"], labels: Int64[Tensor, "n"], times: Sequence[float]) -> Figure:
-    """States at several times in the plane of `class_plane`, one panel a time, each drawn as the number of its class."""
+    """States at several times in the plane of `class_plane`, a panel for each; classes are drawn as numbers."""
     points = class_plane(states, labels).cpu().numpy()
     rows = -(-len(times) // 3)
     with plt.rc_context(STYLE):

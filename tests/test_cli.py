@@ -59,6 +59,13 @@ def test_weights_of_several_blocks_are_evaluated_with_another_solver(mnist_root,
     assert nfe >= 2 * (3 + 2)  # two blocks, each at least one step and the two evaluations before it
 
 
+def test_weights_trained_with_the_seminorm_are_evaluated_with_a_fixed_grid(mnist_root, tmp_path, capsys):
+    assert train(tmp_path, "--method", "bosh3", "--gradient", "seminorm") == 0
+    capsys.readouterr()
+    assert main(["evaluate", str(tmp_path / "a-seed0.safetensors"), "--method", "euler", "--device", "cpu"]) == 0
+    assert "NFE 1.0" in capsys.readouterr().out
+
+
 def test_a_preset_can_be_changed(mnist_root, tmp_path):
     words = "--preset odenet-mnist --epochs 1 --network none --batch-size 16 --device cpu --name c".split()
     assert main(["train", *words, "--out", str(tmp_path)]) == 0

@@ -213,9 +213,12 @@ def test_a_larger_loss_makes_the_adjoint_dearer_and_better(cases, tiny, trained)
 # Other solvers after training
 
 
-def test_every_network_with_weights_is_tested_with_every_solver(cases, tiny, trained, tmp_path):
+@pytest.mark.parametrize("gradient", ["adjoint", "seminorm"])
+def test_every_network_with_weights_is_tested_with_every_solver(cases, tiny, trained, tmp_path, gradient):
+    """However it was trained: the seminorm goes with adaptive methods only, and does not matter here."""
+    config = replace(cases["adjoint-euler"], method="dopri5", gradient=gradient)
     for name in ("adjoint-euler-seed3", "none-seed0"):
-        save_weights(tmp_path / f"{name}.safetensors", trained, cases["adjoint-euler"])
+        save_weights(tmp_path / f"{name}.safetensors", trained, config)
     (tmp_path / "adjoint-euler-seed4.checkpoint.safetensors").touch()
     found = measure_cross_solver(cases, tiny, tmp_path, CPU)
     assert [(row.case, row.seed, row.solver) for row in found.rows] == [("adjoint-euler", 3, s) for s in SOLVERS]
