@@ -11,10 +11,10 @@ from odelib.odefunc import Time
 class Penalized(HeldNoise):
     """Dynamics f with the densities of the penalties as further channels of the state.      (Finlay et al. 2020)
 
-    In training the state is (batch, channels + 2, height, width): z, then the kinetic energy |f|^2 and the size of the
-    Jacobian |e^T df/dz|^2 so far, at every pixel, as the mean over the channels. e is normal noise, so the mean of the
-    latter over e is the squared Frobenius norm of the Jacobian (Hutchinson). With `jacobian=False` its channel stays
-    zero and costs nothing. In eval mode it is f.
+    In training the state is (batch, channels + 2, height, width): z, then the kinetic energy ``|f|^2`` and the size
+    ``|e^T df/dz|^2`` of the Jacobian so far, at every pixel, as the mean over the channels. e is normal noise, so that
+    the mean of the latter over e is the squared Frobenius norm of the Jacobian (Hutchinson). With `jacobian=False` its
+    channel stays zero and costs nothing. In eval mode it is f.
     """
 
     def __init__(self, f: nn.Module, jacobian: bool):
@@ -47,10 +47,11 @@ class Penalized(HeldNoise):
 class RegularizedODEBlock(NoisyODEBlock):
     """An ODEBlock that keeps, after each solve in training, the penalty that its solution earned.
 
-    `penalty` is `kinetic` times the kinetic energy, the integral over t of |f|^2, plus `jacobian` times the integral of
-    |df/dz|^2, both as means over the batch and over the numbers of the state. The solver integrates them with the
-    state: they are as exact, cost no evaluation of their own, and every gradient mode differentiates them. They take
-    part in the choice of the step size. In eval mode the block is an ODEBlock. `solver` is what an ODEBlock takes.
+    `penalty` is `kinetic` times the kinetic energy, the integral over t of ``|f|^2``, plus `jacobian` times the
+    integral of ``|df/dz|^2``, both as means over the batch and over the numbers of the state. The solver integrates
+    them with the state: they are as exact, cost no evaluation of their own, and every gradient mode differentiates
+    them. They take part in the choice of the step size. In eval mode the block is an ODEBlock. `solver` is what an
+    ODEBlock takes.
     """
 
     def __init__(self, f: nn.Module, *, kinetic: float = 0.0, jacobian: float = 0.0, **solver):
