@@ -20,7 +20,7 @@ from odelib.models import ImageClassifier
 from odelib.odeblock import ODEBlock
 from odelib.odefunc import TimeConv2d
 from odelib.records import Environment, Record
-from odelib.timing import interleave
+from odelib.timing import Timed, interleave
 from odelib.training import make_optimizer, train_step
 from odelib.variations import ode_block
 
@@ -60,7 +60,7 @@ _SIZE = 1024  # of the square matrices whose product shows what the machine can 
 
 
 @dataclass(frozen=True)
-class BenchmarkRow:
+class BenchmarkRow(Timed):
     """One case. Its floor is the network without its block, and NFE bare evaluations of f.
 
     An evaluation of the forward pass counts forwards, and backwards too where it is differentiated there (gradient
@@ -75,11 +75,6 @@ class BenchmarkRow:
     peak_bytes: int  # the most that the block holds at one time for its backward pass, and during it
     theta_error: float  # relative distance of the gradient from the exact one, in the 2-norm
     state_error: float
-
-    @property
-    def quartiles(self) -> tuple[float, float, float]:
-        """First quartile, median and third quartile of the seconds per step."""
-        return tuple(np.percentile(self.seconds, [25, 50, 75]).tolist())
 
 
 @dataclass(frozen=True)
@@ -96,7 +91,7 @@ class BareEvaluation:
 
 
 @dataclass(frozen=True)
-class LibraryRow:
+class LibraryRow(Timed):
     """One pass of the block, forward and backward, with dopri5 of one library (`odelib.libraries`)."""
 
     library: str  # with its version
@@ -104,11 +99,6 @@ class LibraryRow:
     seconds: tuple[float, ...]
     theta_error: float  # as in BenchmarkRow
     state_error: float
-
-    @property
-    def quartiles(self) -> tuple[float, float, float]:
-        """First quartile, median and third quartile of the seconds."""
-        return tuple(np.percentile(self.seconds, [25, 50, 75]).tolist())
 
 
 @dataclass(frozen=True)

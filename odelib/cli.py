@@ -33,7 +33,7 @@ from odelib.experiments import (
 from odelib.odeblock import ODEBlock, OptionError, count_evaluations
 from odelib.records import RESULTS, RecordError, Run, load_weights
 from odelib.solvers import SolverError
-from odelib.training import default_device, evaluate
+from odelib.training import EVALUATED_AT_ONCE, default_device, evaluate
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -102,8 +102,8 @@ class Evaluate:
             )
         test = data.test.to(device)
         with count_evaluations(model) as seen:
-            loss, accuracy = evaluate(model.to(device), test, batch_size=250)
-        nfe = seen.n / -(-len(test) // 250)
+            loss, accuracy = evaluate(model.to(device), test)
+        nfe = seen.n / -(-len(test) // EVALUATED_AT_ONCE)
         print(f"{config.dataset}: accuracy {accuracy:.2%} of {len(test):,} test images, loss {loss:.4f}, NFE {nfe:.1f}")
 
 

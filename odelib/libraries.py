@@ -12,8 +12,10 @@ from importlib.metadata import version
 
 import numpy as np
 import torch
+import torchdiffeq
 from torch import Tensor
 
+from odelib import solvers
 from odelib.odefunc import ODEfunc
 
 TOLERANCE = 1e-3
@@ -34,17 +36,8 @@ def block_passes(f: ODEfunc) -> dict[str, BlockPass]:
     return found
 
 
-def _torchdiffeq(f: ODEfunc) -> BlockPass:
-    from torchdiffeq import odeint
-
-    def solve(f, z):
-        return odeint(f, z, z.new_tensor([0.0, 1.0]), rtol=TOLERANCE, atol=TOLERANCE)[-1]
-
-    return partial(_backpropagate, f, solve)
-
-
-def _odelib(f: ODEfunc) -> BlockPass:
-    from odelib.solvers import odeint
+def _by(odeint: Callable, f: ODEfunc) -> BlockPass:
+    """A pass with torchdiffeq's odeint, or with ours, which has the same call shape."""
 
     def solve(f, z):
         return odeint(f, z, z.new_tensor([0.0, 1.0]), rtol=TOLERANCE, atol=TOLERANCE)[-1]
@@ -146,9 +139,9 @@ def _diffrax(f: ODEfunc) -> BlockPass:
 
 
 _PASSES: dict[str, Callable[[ODEfunc], BlockPass]] = {
-    "torchdiffeq": _torchdiffeq,
+    "torchdiffeq": partial(_by, torchdiffeq.odeint),
     "torchdyn": _torchdyn,
     "torchode": _torchode,
     "diffrax": _diffrax,
-    "odelib": _odelib,
+    "odelib": partial(_by, solvers.odeint),
 }

@@ -14,19 +14,25 @@ from odelib.records import Environment, Record
 from odelib.training import make_optimizer, train_step
 
 
+class Timed:
+    """What was done several times, and how many `seconds` each time took."""
+
+    seconds: tuple[float, ...]
+
+    @property
+    def quartiles(self) -> tuple[float, float, float]:
+        """First quartile, median and third quartile of the seconds."""
+        return tuple(np.percentile(self.seconds, [25, 50, 75]).tolist())
+
+
 @dataclass(frozen=True)
-class StepTime:
+class StepTime(Timed):
     """The training steps of one case."""
 
     case: str
     nfe_forward: int
     nfe_backward: int
     seconds: tuple[float, ...]  # of one training step, one value a round
-
-    @property
-    def quartiles(self) -> tuple[float, float, float]:
-        """First quartile, median and third quartile of the seconds per step."""
-        return tuple(np.percentile(self.seconds, [25, 50, 75]).tolist())
 
 
 @dataclass(frozen=True)
