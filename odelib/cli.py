@@ -154,6 +154,7 @@ class Study:
     loss_scale: bool = False  # solve the adjoint equation at many scales of the loss
     gradient_error: bool = False  # compare gradients with a tight reference
     cross_solver: bool = False  # test the trained networks with other solvers
+    confusion: bool = False  # count which class the trained networks take for which
     out: Path = RESULTS  # folder that holds a folder for each study
     data: Path | None = None  # where full data sets are kept
     device: Device = "auto"  # where to compute

@@ -1,6 +1,5 @@
 """Cross-solver test: networks trained with one solver, tested with others."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import torch
 from odelib.config import Config
 from odelib.data import Dataset
 from odelib.odeblock import count_evaluations
-from odelib.records import Environment, Record, RecordError, load_weights
+from odelib.records import Environment, Record, RecordError, load_weights, stored_weights
 from odelib.training import evaluate
 
 # name: method, tolerance (both rtol and atol), step_size
@@ -49,7 +48,8 @@ def measure_cross_solver(cases: dict[str, Config], data: Dataset, folder: Path, 
     Raises RecordError when there are none.
     """
     test, rows = data.test.to(device), []
-    for case, seed, path in _weights(cases, folder):
+    cases = {case: config for case, config in cases.items() if config.network == "odenet"}
+    for case, seed, path in stored_weights(cases, folder):
         model, _ = load_weights(path)
         model.to(device)
         model.block.gradient = "adjoint"  # none is computed, and this one goes with every method
@@ -62,12 +62,3 @@ def measure_cross_solver(cases: dict[str, Config], data: Dataset, folder: Path, 
     if not rows:
         raise RecordError(f"{folder} holds no weights of this study; train its cases first")
     return CrossSolver(Environment.here(device), tuple(rows))
-
-
-def _weights(cases: dict[str, Config], folder: Path) -> Iterator[tuple[str, int, Path]]:
-    for case, config in cases.items():
-        if config.network == "odenet":
-            for path in sorted(folder.glob(f"{case}-seed*.safetensors")):
-                seed = path.stem.rpartition("-seed")[2]
-                if seed.isdigit():  # a checkpoint has more behind its number
-                    yield case, int(seed), path

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from odelib.config import PRESETS, Config
+from odelib.confusion import Confusion, measure_confusion
 from odelib.cross_solver import CrossSolver, measure_cross_solver
 from odelib.data import Dataset, load
 from odelib.gradient_error import GradientError, LossScale, measure_gradient_error, measure_loss_scale
@@ -84,17 +85,19 @@ STUDIES: dict[str, dict[str, Case]] = {
     "tiny-imagenet-20": {name: Case(config) for name, config in TINY_IMAGENET.items()},
 }
 
-# What is measured on trained networks, once all cases are there: one record each, in the study that compares gradients.
+# What is measured on trained networks, once the cases of their study are there: one record each.
 MEASUREMENTS: dict[str, type[Record]] = {
     "timing": Timing,
     "memory": Memory,
     "loss-scale": LossScale,
     "gradient-error": GradientError,
     "cross-solver": CrossSolver,
+    "confusion": Confusion,
 }
-MEASURED = "mnist-gradients"  # the study that they belong to
+# Which study each belongs to: the one that compares gradients, and for confusion the one with the best networks.
+_MEASURED_IN = {**dict.fromkeys(MEASUREMENTS, "mnist-gradients"), "confusion": "cifar10-full"}
 # The network that is measured; its weights are kept with the book.
-TRAINED = RESULTS / MEASURED / "adjoint-dopri5-seed0.safetensors"
+TRAINED = RESULTS / "mnist-gradients" / "adjoint-dopri5-seed0.safetensors"
 
 
 def record_path(study: str, case: str, seed: int, folder: Path = RESULTS) -> Path:
@@ -107,7 +110,7 @@ def measurement_path(study: str, name: str, folder: Path = RESULTS) -> Path:
 
 def study_measurements(study: str) -> tuple[str, ...]:
     """The measurements that belong to a study."""
-    return tuple(MEASUREMENTS) if study == MEASURED else ()
+    return tuple(name for name, measured in _MEASURED_IN.items() if measured == study)
 
 
 def study_cases(study: str) -> dict[str, Case]:
@@ -150,13 +153,15 @@ def measure(study: str, name: str, data_root: Path | None, path: Path, device: t
     measurement does not belong to the study.
     """
     if name not in study_measurements(study):
-        raise OptionError(f"{name} belongs to the study {MEASURED}, not to {study}")
+        raise OptionError(f"{name} belongs to the study {_MEASURED_IN[name]}, not to {study}")
     if path.exists():
         raise RecordError(f"{path} holds this measurement; delete it to measure again")
     configs = {case: planned.config for case, planned in study_cases(study).items()}
     data = load(next(iter(configs.values())).dataset, data_root)
     if name == "cross-solver":
         record = measure_cross_solver(configs, data, path.parent, device)
+    elif name == "confusion":
+        record = measure_confusion(configs, data, path.parent, device)
     else:
         function = {
             "timing": measure_timing,

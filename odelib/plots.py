@@ -123,10 +123,9 @@ def effects(differences: dict[str, Sequence[float]], label: str) -> Figure:
     return figure
 
 
-def confusion(predicted: Int64[Tensor, "n"], labels: Int64[Tensor, "n"], classes: Sequence[str]) -> Figure:
-    """Of the images of each class (a row), the share in percent that is taken for each class (a column)."""
-    n = len(classes)
-    counts = torch.bincount(labels * n + predicted, minlength=n * n).reshape(n, n).cpu().numpy()
+def confusion(counts: Int64[Tensor, "n n"], classes: Sequence[str]) -> Figure:
+    """Of the images of each class (a row of `counts`), the share in percent that is taken for each class (a column)."""
+    n, counts = len(classes), counts.numpy()
     percent = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     with plt.rc_context({**STYLE, "axes.grid": False}):
         figure, ax = plt.subplots(figsize=(1.5 + 0.45 * n, 1.2 + 0.42 * n))

@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -139,6 +139,15 @@ def load_weights(path: str | Path) -> tuple[ImageClassifier, Config]:
         reason = " ".join(str(error).split())  # torch writes a line per tensor
         raise RecordError(f"{path} does not hold a model of odelib: {reason}") from error
     return model.eval(), config
+
+
+def stored_weights(cases: Iterable[str], folder: Path) -> Iterator[tuple[str, int, Path]]:
+    """The weights of these cases in the folder of a study: the case, the seed, the file."""
+    for case in cases:
+        for path in sorted(folder.glob(f"{case}-seed*.safetensors")):
+            seed = path.stem.rpartition("-seed")[2]
+            if seed.isdigit():  # a checkpoint has more behind its number
+                yield case, int(seed), path
 
 
 def save_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:

@@ -12,7 +12,7 @@ import torch
 
 from odelib import Config, RecordError, Run, load_study
 from odelib.cli import main
-from odelib.experiments import MEASUREMENTS, STUDIES, Case, load_measurement, missing, run
+from odelib.experiments import STUDIES, Case, load_measurement, missing, run, study_measurements
 from odelib.records import RESULTS, load_tensors
 
 SMALL = "--stem one-shot --width 8 --method rk4 --batch-size 16 --lr 0.05 --dataset mnist --device cpu".split()
@@ -91,10 +91,11 @@ def test_study_status_trains_nothing(tmp_path, capsys):
 def test_status_of_a_study_lists_all_that_it_plans_and_no_measurement_of_another(study, tmp_path, capsys):
     assert main(["study", study, "--status", "--out", str(tmp_path), "--device", "cpu"]) == 0
     runs = [f"{case}-seed{seed}" for case, planned in STUDIES[study].items() for seed in planned.seeds]
-    assert missing(study, tmp_path) == runs
+    planned = [*runs, *study_measurements(study)]
+    assert missing(study, tmp_path) == planned
     said = capsys.readouterr().out
     assert all(re.search(rf"^{re.escape(name)} +0 of", said, re.M) for name in runs)
-    assert said.rstrip().endswith(runs[-1])
+    assert said.rstrip().endswith(planned[-1])
 
 
 def test_status_names_a_record_that_was_deleted_or_is_unfinished(tmp_path, capsys):
@@ -127,7 +128,7 @@ def test_a_study_makes_the_seeds_that_it_plans_or_the_one_asked_for(mnist_root, 
     assert [run.config.seed for run in load_study("mnist-gradients", tmp_path)["small"]] == [7]
     assert main(words) == 0
     assert [run.config.seed for run in load_study("mnist-gradients", tmp_path)["small"]] == [0, 1, 7]
-    assert missing("mnist-gradients", tmp_path) == list(MEASUREMENTS)
+    assert missing("mnist-gradients", tmp_path) == list(study_measurements("mnist-gradients"))
 
 
 def test_a_measurement_is_made_once(mnist_root, tmp_path, capsys, monkeypatch):
@@ -164,6 +165,7 @@ def test_a_measurement_is_made_once(mnist_root, tmp_path, capsys, monkeypatch):
         (["study", "mnist-gradients", "--seed", "-1"], "seed must not be negative"),
         (["study", "mnist-gradients", "--timing", "--case", "none"], "--timing measures all cases at once"),
         (["study", "cifar10-full", "--timing"], "timing belongs to the study mnist-gradients, not to cifar10-full"),
+        (["study", "mnist-gradients", "--confusion"], "confusion belongs to the study cifar10-full, not to mnist"),
         (["train", "--train-images", "2001"], "mnist-sample has 2,000 images to train on, not 2,001"),
     ],
 )

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from odelib import Config, ImageClassifier, ODEBlock, RecordError, build
+from odelib.confusion import count_confusion, measure_confusion
 from odelib.cross_solver import SOLVERS, measure_cross_solver
 from odelib.experiments import MEASUREMENTS
 from odelib.gradient_error import (
@@ -21,6 +22,7 @@ from odelib.gradient_error import (
 from odelib.memory import Memory, count_saved_bytes, measure_memory
 from odelib.records import Environment, save_weights
 from odelib.timing import StepTime, Timing, interleave, measure_timing
+from odelib.training import evaluate
 
 CPU = torch.device("cpu")
 
@@ -228,9 +230,45 @@ def test_every_network_with_weights_is_tested_with_every_solver(cases, tiny, tra
     assert all(0 <= row.accuracy <= 1 for row in found.rows)
 
 
-def test_a_study_without_weights_cannot_be_tested(cases, tiny, tmp_path):
+@pytest.mark.parametrize("measured", [measure_cross_solver, measure_confusion])
+def test_a_study_without_weights_cannot_be_tested(measured, cases, tiny, tmp_path):
     with pytest.raises(RecordError, match="holds no weights"):
-        measure_cross_solver(cases, tiny, tmp_path, CPU)
+        measured(cases, tiny, tmp_path, CPU)
+
+
+# Confusion
+
+
+def test_confusion_counts_true_classes_in_rows_and_predicted_ones_in_columns(tiny):
+    """Of a network that takes every image for a 7, and of one that knows the labels."""
+
+    class Says(nn.Module):
+        def __init__(self, answers):
+            super().__init__()
+            self.answers = iter(answers)
+
+        def forward(self, x):
+            return nn.functional.one_hot(torch.stack([next(self.answers) for _ in x]), 10).float()
+
+    labels = tiny.test.labels
+    each = labels.bincount(minlength=10)
+    sevens = count_confusion(Says(torch.full_like(labels, 7)), tiny.test, 10)
+    assert sevens[:, 7].equal(each) and sevens.sum() == len(labels)
+    assert count_confusion(Says(labels), tiny.test, 10).equal(each.diag())
+
+
+def test_confusion_is_counted_for_every_network_with_weights_in_eval_mode(cases, tiny, tmp_path):
+    config = replace(cases["none"], dropout=0.9)
+    model = build(config, tiny)
+    for name in ("none-seed0", "direct-dopri5-seed2"):
+        save_weights(tmp_path / f"{name}.safetensors", model, config)
+    found = measure_confusion(cases, tiny, tmp_path, CPU)
+    assert [(row.case, row.seed) for row in found.rows] == [("direct-dopri5", 2), ("none", 0)]
+    _, accuracy = evaluate(model, tiny.test)
+    for row in found.rows:
+        assert sum(row.counts[i][i] for i in range(10)) == round(accuracy * len(tiny.test))
+    found.save(tmp_path / "confusion.json")
+    assert MEASUREMENTS["confusion"].load(tmp_path / "confusion.json") == found
 
 
 # Records
