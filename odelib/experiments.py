@@ -27,7 +27,7 @@ from odelib.records import (
 )
 from odelib.timing import Timing, measure_timing
 from odelib.training import EpochMetrics, fit, make_optimizer
-from odelib.tuning import BASELINES, FULL, TINY_IMAGENET, one_factor
+from odelib.tuning import AGAIN, BASELINES, FULL, TINY_IMAGENET, one_factor
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ STUDIES: dict[str, dict[str, Case]] = {
     },
     # Task 7. The protocol stands in odelib.tuning.
     "cifar10-tuning": {
-        name: Case(config, _THREE if name in BASELINES else (0, 1))
+        name: Case(config, _THREE if name in BASELINES else (0, 1) if name in AGAIN else (0,))
         for cases in (BASELINES, *one_factor().values())
         for name, config in cases.items()
     },

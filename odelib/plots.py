@@ -107,19 +107,29 @@ def image_grid(images: UInt8[Tensor, "n c h w"], titles: Sequence[str], columns:
     return figure
 
 
-def effects(differences: dict[str, Sequence[float]], label: str) -> Figure:
+def effects(
+    groups: dict[str, dict[str, Sequence[float]]], noise: Sequence[float], label: str
+) -> Figure:
     """What each change does: a dot at the mean over its seeds, a bar from least to most, the largest effect on top.
 
-    `differences` are those to the baseline, one value a seed; `label` says of what, and its unit.
+    One panel for each group of changes. Values are differences to the baseline, one a seed; `noise` are those of the
+    baseline's own seeds, which the grey band spans; `label` says of what the values are, and their unit.
     """
-    cases = sorted(differences, key=lambda case: np.mean(differences[case]))
+    sizes = [len(changes) for changes in groups.values()]
     with plt.rc_context(STYLE):
-        figure, ax = plt.subplots(figsize=(7.2, 0.9 + 0.24 * len(cases)))
-    rows = np.arange(len(cases))
-    ax.hlines(rows, [min(differences[c]) for c in cases], [max(differences[c]) for c in cases], color=COLORS[0])
-    ax.plot([np.mean(differences[c]) for c in cases], rows, "o", color=COLORS[0])
-    ax.axvline(0, color="black", linewidth=1)
-    ax.set(yticks=rows, yticklabels=cases, xlabel=label, ylim=(-0.7, len(cases) - 0.3))
+        figure, axes = plt.subplots(
+            len(groups), 1, sharex=True, squeeze=False, height_ratios=[1 + n for n in sizes],
+            figsize=(7.2, 0.6 + 0.5 * len(sizes) + 0.22 * sum(sizes)),
+        )
+    for ax, (group, changes) in zip(axes[:, 0], groups.items()):
+        cases = sorted(changes, key=lambda case: np.mean(changes[case]))
+        rows = np.arange(len(cases))
+        ax.hlines(rows, [min(changes[c]) for c in cases], [max(changes[c]) for c in cases], color=COLORS[0])
+        ax.plot([np.mean(changes[c]) for c in cases], rows, "o", color=COLORS[0])
+        ax.axvspan(min(noise), max(noise), color="gray", alpha=0.25, linewidth=0)
+        ax.axvline(0, color="black", linewidth=1)
+        ax.set(yticks=rows, yticklabels=cases, ylim=(-0.7, len(cases) - 0.3), title=group)
+    axes[-1, 0].set(xlabel=label)
     return figure
 
 
