@@ -107,7 +107,15 @@ BASELINES: dict[str, Config] = {
 
 
 # Changes that beat the mean of their baseline with seed 0, and are tried with seed 1 as well.
-AGAIN: tuple[str, ...] = ()
+AGAIN = (
+    "odenet-no-augmentation", "odenet-norm-batch", "odenet-lr-0.15", "odenet-euler-1", "odenet-label-smoothing-0.1",
+    "odenet-width-96", "odenet-no-time", "odenet-rk4-4", "odenet-no-weight-decay", "odenet-swish",
+    "odenet-midpoint-1", "odenet-one-cycle", "odenet-tanh",
+    "adaptive-kinetic-0.1", "adaptive-adjoint", "adaptive-dopri5", "adaptive-tolerance-0.1",
+    "resnet-1-no-augmentation", "resnet-1-label-smoothing-0.1", "resnet-1-lr-0.15", "resnet-1-constant-rate",
+    "resnet-1-one-cycle", "resnet-1-no-weight-decay",
+    "resnet-4-no-augmentation", "resnet-4-label-smoothing-0.1", "resnet-4-one-cycle", "resnet-4-no-weight-decay",
+)
 
 
 def one_factor() -> dict[str, dict[str, Config]]:
