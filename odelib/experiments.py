@@ -94,8 +94,10 @@ MEASUREMENTS: dict[str, type[Record]] = {
     "cross-solver": CrossSolver,
     "confusion": Confusion,
 }
-# Which study each belongs to: the one that compares gradients, and for confusion the one with the best networks.
-_MEASURED_IN = {**dict.fromkeys(MEASUREMENTS, "mnist-gradients"), "confusion": "cifar10-full"}
+_MEASURED: dict[str, tuple[str, ...]] = {
+    "mnist-gradients": ("timing", "memory", "loss-scale", "gradient-error", "cross-solver"),
+    "cifar10-full": ("cross-solver", "confusion"),
+}
 # The network that is measured; its weights are kept with the book.
 TRAINED = RESULTS / "mnist-gradients" / "adjoint-dopri5-seed0.safetensors"
 
@@ -110,7 +112,7 @@ def measurement_path(study: str, name: str, folder: Path = RESULTS) -> Path:
 
 def study_measurements(study: str) -> tuple[str, ...]:
     """The measurements that belong to a study."""
-    return tuple(name for name, measured in _MEASURED_IN.items() if measured == study)
+    return _MEASURED.get(study, ())
 
 
 def study_cases(study: str) -> dict[str, Case]:
@@ -153,7 +155,8 @@ def measure(study: str, name: str, data_root: Path | None, path: Path, device: t
     measurement does not belong to the study.
     """
     if name not in study_measurements(study):
-        raise OptionError(f"{name} belongs to the study {_MEASURED_IN[name]}, not to {study}")
+        owners = " and ".join(owner for owner, names in _MEASURED.items() if name in names)
+        raise OptionError(f"{name} is measured in {owners}, not in {study}")
     if path.exists():
         raise RecordError(f"{path} holds this measurement; delete it to measure again")
     configs = {case: planned.config for case, planned in study_cases(study).items()}

@@ -164,8 +164,9 @@ def test_a_measurement_is_made_once(mnist_root, tmp_path, capsys, monkeypatch):
         (["study", "mnist-gradients", "--case", "nothing"], "has no case 'nothing'"),
         (["study", "mnist-gradients", "--seed", "-1"], "seed must not be negative"),
         (["study", "mnist-gradients", "--timing", "--case", "none"], "--timing measures all cases at once"),
-        (["study", "cifar10-full", "--timing"], "timing belongs to the study mnist-gradients, not to cifar10-full"),
-        (["study", "mnist-gradients", "--confusion"], "confusion belongs to the study cifar10-full, not to mnist"),
+        (["study", "cifar10-full", "--timing"], "timing is measured in mnist-gradients, not in cifar10-full"),
+        (["study", "mnist-gradients", "--confusion"], "confusion is measured in cifar10-full, not in mnist-gradients"),
+        (["study", "speed", "--cross-solver"], "cross-solver is measured in mnist-gradients and cifar10-full, not in sp"),
         (["train", "--train-images", "2001"], "mnist-sample has 2,000 images to train on, not 2,001"),
     ],
 )
