@@ -23,10 +23,16 @@ Question: which choices matter for an ODE-Net on CIFAR-10, to accuracy, to NFE, 
   each case its mean over the seeds minus that of its baseline, with the range over the seeds. With 5,000 images the
   binomial standard error of one accuracy near 50 % is 0.7 points: differences of a point are not told apart.
 
-What came out best is then trained on all 50,000 images in `cifar10-full` (`FULL`), and tested once, after the last
-epoch, beside a ResNet of as many parameters (one block) and one of as much compute (four blocks: RK4 evaluates f four
-times, and f has the two convolutions of a block); the ODE-Net with seeds 0 and 1, the ResNets with seed 0. `FULL` has
-the recipe that is expected to win; it is to be written anew when the study is done, before any test accuracy is seen.
+What came out best is then trained on all 50,000 images in `cifar10-full` (`FULL`), and tested after the last epoch,
+beside a ResNet of as many parameters (one block) and one of as much compute (four blocks: RK4 evaluates f four times,
+and f has the two convolutions of a block); the ODE-Net with seeds 0 and 1, the others with seed 0. `FULL` was written
+when the study was done, before any of its networks was tested:
+
+- Every network takes the changes of the recipe whose mean over both seeds beat its baseline: label smoothing, one cycle
+  of the learning rate, and for all but the ResNet of four blocks the rate 0.15.
+- Augmentation and weight decay stay, though both were better left out: five epochs on 10,000 images are too short to
+  learn anything by heart, and 24 epochs on 50,000 are not.
+- No change of architecture or solver is taken but BatchNorm, and that in a network of its own: see the page on why.
 """
 
 from collections.abc import Callable, Sequence
@@ -161,15 +167,20 @@ def differences(
     }
 
 
-# 64 filters as published, 234,122 parameters; on all training images, so that nothing is left to choose by.
-_WHOLE = dict(stem="res", validation=0.0, train_images=None, epochs=24, schedule="one-cycle", label_smoothing=0.1)
-FULL: dict[str, Config] = {name: replace(BASELINES[name], **_WHOLE) for name in ("odenet", "resnet-1", "resnet-4")}
+# As the protocol says; on all training images, so that nothing is left to choose by.
+_WHOLE = dict(validation=0.0, train_images=None, epochs=24, schedule="one-cycle", label_smoothing=0.1)
+FULL: dict[str, Config] = {
+    "odenet": replace(BASE, lr=0.15, **_WHOLE),
+    "odenet-norm-batch": replace(BASE, lr=0.15, norm="batch", **_WHOLE),
+    "resnet-1": replace(BASELINES["resnet-1"], lr=0.15, **_WHOLE),
+    "resnet-4": replace(BASELINES["resnet-4"], lr=0.05, **_WHOLE),
+}
 
 # 20 classes of Tiny ImageNet with 64 x 64 pixels, whose states have 15 x 15: is a second, smaller scale of use?
-_TINY = dict(dataset="tiny-imagenet-20", validation=0.0, train_images=None, epochs=10, schedule="one-cycle")
+_TINY = dict(dataset="tiny-imagenet-20", epochs=10)
 TINY_IMAGENET: dict[str, Config] = {
-    "odenet": replace(BASE, **_TINY),
-    "odenet-two-scales": replace(BASE, scales=2, **_TINY),
-    "resnet-1": replace(BASELINES["resnet-1"], **_TINY),
-    "resnet-4": replace(BASELINES["resnet-4"], **_TINY),
+    "odenet": replace(FULL["odenet"], **_TINY),
+    "odenet-two-scales": replace(FULL["odenet"], scales=2, **_TINY),
+    "resnet-1": replace(FULL["resnet-1"], **_TINY),
+    "resnet-4": replace(FULL["resnet-4"], **_TINY),
 }

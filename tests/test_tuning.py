@@ -67,12 +67,24 @@ def test_every_case_can_be_built_for_colour_images(config):
 
 def test_the_full_study_has_the_published_size_and_matched_baselines():
     sizes = {name: count_parameters(ImageClassifier(config, 3, 10)) for name, config in FULL.items()}
-    assert sizes["odenet"] == 234_122
+    assert sizes["odenet"] == 209_418
     assert abs(sizes["resnet-1"] - sizes["odenet"]) < 0.01 * sizes["odenet"]
     assert FULL["resnet-4"].blocks == 4 and FULL["odenet"].method == "rk4"
     for config in FULL.values():
         assert config.validation == 0 and config.train_images is None
-        assert changed(config, FULL["odenet"]) <= {"network", "blocks"}
+        assert changed(config, FULL["odenet"]) <= {"network", "blocks", "lr", "norm"}
+
+
+@pytest.mark.parametrize("network", ["odenet", "resnet-1", "resnet-4"])
+@pytest.mark.parametrize("factor", ["lr-0.15", "lr-0.02", "one-cycle", "label-smoothing-0.1", "dropout-0.3"])
+def test_the_full_study_takes_what_beat_its_baseline_with_both_seeds(network, factor):
+    runs = {
+        case: [run.last.validation_accuracy for run in found] for case, found in load_study("cifar10-tuning").items()
+    }
+    case = f"{network}-{factor}"
+    won = case in AGAIN and np.mean(runs[case]) > np.mean(runs[network])
+    taken = all(getattr(FULL[network], name) == value for name, value in RECIPE[factor].items())
+    assert taken == won
 
 
 def test_the_folder_study_takes_the_folder_in_the_data_root():
