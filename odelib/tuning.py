@@ -178,7 +178,7 @@ FULL: dict[str, Config] = {
 }
 
 # 20 classes of Tiny ImageNet with 64 x 64 pixels, whose states have 15 x 15: is a second, smaller scale of use?
-_TINY = dict(dataset="tiny-imagenet-20", epochs=10)
+_TINY = dict(dataset="tiny-imagenet-20", epochs=6)
 TINY_IMAGENET: dict[str, Config] = {
     "odenet": replace(FULL["odenet"], **_TINY),
     "odenet-two-scales": replace(FULL["odenet"], scales=2, **_TINY),
