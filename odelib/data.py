@@ -92,6 +92,7 @@ def _by_train_flag(cls: type) -> Callable:
 # name: (classes, what downloads one split with torchvision, or None for a sample inside the package)
 SETS: dict[str, tuple[tuple[str, ...], Callable | None]] = {
     "mnist-sample": (DIGITS, None),
+    "fashion-mnist-sample": (CLOTHES, None),
     "cifar10-sample": (THINGS, None),
     "mnist": (DIGITS, _by_train_flag(datasets.MNIST)),
     "fashion-mnist": (CLOTHES, _by_train_flag(datasets.FashionMNIST)),
@@ -187,7 +188,7 @@ def _download(name: str, download: Callable, path: Path) -> None:
     except (OSError, RuntimeError, HTTPException) as error:
         raise DataError(
             f"{name} could not be downloaded to {path} ({_first_line(error)}); "
-            f"connect to the network, or put {path.name} there, or take mnist-sample or cifar10-sample"
+            f"connect to the network, or put {path.name} there, or take a set whose name ends in -sample"
         ) from error
 
 

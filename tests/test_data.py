@@ -25,7 +25,12 @@ from odelib.data import NAMES, batches, data_root, random_crop, random_flip
 
 
 @pytest.mark.parametrize(
-    "name, shape, train, test", [("mnist-sample", (1, 28, 28), 2000, 1000), ("cifar10-sample", (3, 32, 32), 600, 300)]
+    "name, shape, train, test",
+    [
+        ("mnist-sample", (1, 28, 28), 2000, 1000),
+        ("fashion-mnist-sample", (1, 28, 28), 1000, 500),
+        ("cifar10-sample", (3, 32, 32), 600, 300),
+    ],
 )
 def test_samples_hold_equally_many_images_of_every_class(name, shape, train, test):
     data = load(name)
@@ -38,7 +43,7 @@ def test_samples_hold_equally_many_images_of_every_class(name, shape, train, tes
         assert part.images.max() == 255 and part.images.min() == 0
 
 
-@pytest.mark.parametrize("name", ["mnist-sample", "cifar10-sample"])
+@pytest.mark.parametrize("name", ["mnist-sample", "fashion-mnist-sample", "cifar10-sample"])
 def test_no_test_image_of_a_sample_is_a_training_image(name):
     data = load(name)
     train, test = ({image.numpy().tobytes() for image in part.images} for part in (data.train, data.test))
@@ -478,7 +483,7 @@ def test_a_failed_download_is_one_line_and_leaves_nothing_behind(monkeypatch, tm
     with pytest.raises(DataError, match="mnist could not be downloaded to .*mnist.npz") as caught:
         load("mnist", tmp_path)
     assert "\n" not in str(caught.value)
-    assert "connect to the network, or put mnist.npz there, or take mnist-sample" in str(caught.value)
+    assert "connect to the network, or put mnist.npz there, or take a set whose name ends in -sample" in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 
