@@ -153,7 +153,7 @@ def confusion(counts: Int64[Tensor, "n n"], classes: Sequence[str]) -> Figure:
 def class_plane(states: Float[Tensor, "t n c h w"], labels: Int64[Tensor, "n"]) -> Float[Tensor, "t n 2"]:
     """States at several times as points of one fixed plane.
 
-    A state is first averaged over the image, as the head does. The plane is the one in which the class means at the
+    A state is first averaged over the image. The plane is the one in which the class means at the
     last time lie farthest apart: their first two principal axes.
     """
     pooled = states.mean(dim=(3, 4))
