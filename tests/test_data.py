@@ -6,6 +6,7 @@ import io
 import struct
 import urllib.error
 import zipfile
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,6 +55,12 @@ def test_samples_need_no_data_root(monkeypatch, tmp_path):
     monkeypatch.setenv("ODELIB_DATA", str(tmp_path / "nowhere"))
     load("mnist-sample")
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_sample_that_is_gone_is_a_matter_of_the_package(monkeypatch, tmp_path):
+    monkeypatch.setattr(odelib.data, "SAMPLES", tmp_path)
+    with pytest.raises(DataError, match="mnist-sample.npz cannot be read .*install odelib again"):
+        load("mnist-sample")
 
 
 def test_data_root_is_the_argument_else_the_variable_else_the_cache(monkeypatch, tmp_path):
@@ -583,6 +590,12 @@ def broken_chunk(path):
     path.write_bytes(data[:at] + b"\0\0\0\0" + data[at + 4 :])
 
 
+def huge(path):
+    """The head of a PNG of 30,000 x 30,000 pixels."""
+    head = b"IHDR" + struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head)))
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -590,8 +603,9 @@ def broken_chunk(path):
         lambda path: path.write_bytes(b""),
         truncated,
         broken_chunk,
+        huge,
     ],
-    ids=["text", "empty", "truncated", "broken-chunk"],
+    ids=["text", "empty", "truncated", "broken-chunk", "huge"],
 )
 def test_a_damaged_image_is_named(folder, damage):
     damage(folder / "train" / "dog" / "1.png")
