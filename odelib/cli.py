@@ -30,7 +30,7 @@ from odelib.experiments import (
     study_cases,
     study_config,
 )
-from odelib.odeblock import ODEBlock, OptionError, count_evaluations
+from odelib.odeblock import LIBRARIES, ODEBlock, OptionError, count_evaluations
 from odelib.records import RESULTS, RecordError, Run, load_weights
 from odelib.solvers import SolverError
 from odelib.training import EVALUATED_AT_ONCE, default_device, evaluate
@@ -87,6 +87,8 @@ class Evaluate:
         asked = {name: getattr(self, name) for name in ("dataset", "library", "method", "rtol", "atol", "step_size")}
         if (asked["method"] or asked["library"]) and trained.warm_start:  # a matter of training
             asked["warm_start"] = False
+        if self.method and self.method not in LIBRARIES[self.library or trained.library][1]:
+            trained = replace(trained, step_size=None)  # belongs to the fixed grid of training
         asked["gradient"] = "adjoint"  # none is computed, and this one goes with every method
         config = replace(trained, **{name: value for name, value in asked.items() if value is not None})
         for block in (module for module in model.modules() if isinstance(module, ODEBlock)):
@@ -116,7 +118,8 @@ class Data:
     image_size: int = 64  # side in pixels that images of a folder are brought to
 
     def __call__(self) -> None:
-        data = load(self.name, self.data, self.image_size)
+        config = Config(dataset=self.name, image_size=self.image_size)  # which refuses a size that is none
+        data = load(config.dataset, self.data, config.image_size)
         print(f"{data.name}: images of {' x '.join(str(n) for n in data.train.images.shape[1:])} (C, H, W)")
         width = max(len(name) for name in (*data.classes, "class"))
         print(f"{'class':{width}}  {'train':>6}  {'test':>6}")
@@ -214,6 +217,11 @@ class Benchmark:
         if len(data.train) < self.batch_size:
             raise OptionError(f"batch_size must be at most the {len(data.train)} images of {self.dataset}")
         trained, _ = load_weights(TRAINED)
+        if data.channels != trained.channels:
+            raise OptionError(
+                f"the network that is timed takes images of {trained.channels} channel, as mnist has; "
+                f"{self.dataset} has {data.channels}"
+            )
         if self.threads:
             torch.set_num_threads(self.threads)
             if hasattr(os, "sched_setaffinity"):  # Linux: holds for libraries with threads of their own too

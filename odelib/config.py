@@ -16,7 +16,7 @@ class Config:
     """
 
     # Data
-    dataset: str = "mnist-sample"  # a name that `odelib data` lists, or a folder of images with train/ and val/
+    dataset: str = "mnist-sample"  # a name, such as mnist or cifar10, or a folder of images with train/ and val/
     validation: float = 0.0  # share of the training images held out to choose between models
     train_images: int | None = None  # train on this many of the images that are left; none is all of them
     image_size: int = 64  # side in pixels that images of a folder are brought to
@@ -75,10 +75,12 @@ class Config:
         check_solver(
             self.method, self.rtol, self.atol, self.step_size, self.gradient, self.library, self.warm_start
         )
-        positive = ("image_size", "width", "blocks", "scales", "epochs", "batch_size", "lr")
+        positive = ("width", "blocks", "scales", "epochs", "batch_size", "lr")
         for name in positive:
             if not getattr(self, name) > 0:
                 raise OptionError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.image_size < 6:
+            raise OptionError(f"image_size must be at least 6 pixels, got {self.image_size}")
         for name in ("validation", "dropout", "block_dropout", "momentum", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise OptionError(f"{name} must be at least 0 and below 1, got {getattr(self, name)}")

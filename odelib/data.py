@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64, UInt8
+from PIL import Image
 from torch import Tensor
 from torchvision import datasets
 from torchvision.transforms import v2 as transforms
@@ -92,6 +93,7 @@ def _by_train_flag(cls: type) -> Callable:
 # name: (classes, what downloads one split with torchvision, or None for a sample inside the package)
 SETS: dict[str, tuple[tuple[str, ...], Callable | None]] = {
     "mnist-sample": (DIGITS, None),
+    "fashion-mnist-sample": (CLOTHES, None),
     "cifar10-sample": (THINGS, None),
     "mnist": (DIGITS, _by_train_flag(datasets.MNIST)),
     "fashion-mnist": (CLOTHES, _by_train_flag(datasets.FashionMNIST)),
@@ -115,18 +117,19 @@ def load(name: str, root: str | Path | None = None, image_size: int = 64) -> Dat
     """
     if name in SETS:
         classes, download = SETS[name]
-        path = (SAMPLES if download is None else data_root(root)) / f"{name}.npz"
+        if download is None:
+            return _read(name, classes, SAMPLES / f"{name}.npz", again="install odelib again")
+        path = data_root(root) / f"{name}.npz"
         if not path.exists():
             _download(name, download, path)
-        return _read(name, classes, path)
+        return _read(name, classes, path, again="delete it to have it downloaded again")
     for folder in (Path(name), data_root(root) / name):
         if folder.is_dir():
             return _read_folder(folder, image_size)
     raise DataError(f"no data set {name!r}: choose from {', '.join(NAMES)}, or give the path of a folder of images")
 
 
-def _read(name: str, classes: tuple[str, ...], path: Path) -> Dataset:
-    again = "delete it to have it downloaded again"
+def _read(name: str, classes: tuple[str, ...], path: Path, again: str) -> Dataset:
     try:
         file = np.load(path)
         if not isinstance(file, np.lib.npyio.NpzFile):
@@ -187,7 +190,7 @@ def _download(name: str, download: Callable, path: Path) -> None:
     except (OSError, RuntimeError, HTTPException) as error:
         raise DataError(
             f"{name} could not be downloaded to {path} ({_first_line(error)}); "
-            f"connect to the network, or put {path.name} there, or take mnist-sample or cifar10-sample"
+            f"connect to the network, or put {path.name} there, or take a set whose name ends in -sample"
         ) from error
 
 
@@ -205,7 +208,7 @@ def _read_folder(folder: Path, size: int) -> Dataset:
         for path, _ in part.samples:
             try:
                 images.append(shape(part.loader(path)))
-            except (OSError, SyntaxError, ValueError) as error:  # what PIL raises for damaged files
+            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # damaged, or far too large
                 raise DataError(f"{path} is no image that can be read ({_first_line(error)})") from error
         splits.append(Images(torch.stack(images), torch.tensor(part.targets)))
         classes[split] = tuple(part.classes)

@@ -27,7 +27,7 @@ from odelib.records import (
 )
 from odelib.timing import Timing, measure_timing
 from odelib.training import EpochMetrics, fit, make_optimizer
-from odelib.tuning import AGAIN, BASELINES, FULL, TINY_IMAGENET, one_factor
+from odelib.tuning import AGAIN, BASELINES, FASHION_MNIST, FULL, TINY_IMAGENET, one_factor
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,7 @@ STUDIES: dict[str, dict[str, Case]] = {
         for name, config in cases.items()
     },
     "cifar10-full": {name: Case(config, (0, 1) if name == "odenet" else (0,)) for name, config in FULL.items()},
+    "fashion-mnist": {name: Case(config) for name, config in FASHION_MNIST.items()},
     "tiny-imagenet-20": {name: Case(config) for name, config in TINY_IMAGENET.items()},
 }
 

@@ -1,6 +1,6 @@
 """Figures from records and images: data in, a matplotlib Figure out, nothing else touched."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -93,9 +93,9 @@ def _mean_and_band(ax: Axes, repeats: Sequence[Run], name: str, label: str) -> N
     ax.xaxis.get_major_locator().set_params(integer=True)
 
 
-def image_grid(images: UInt8[Tensor, "n c h w"], titles: Sequence[str], columns: int = 10) -> Figure:
-    """Images in rows of `columns`, each under its title."""
-    rows = -(-len(images) // columns)
+def image_grid(images: Iterable[UInt8[Tensor, "_ _ _"]], titles: Sequence[str], columns: int = 10) -> Figure:
+    """Images (c, h, w), also of different sizes, in rows of `columns`, each under its title."""
+    rows = -(-len(titles) // columns)
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(rows, columns, figsize=(0.75 * columns, 0.95 * rows), squeeze=False)
     for ax in axes.flat:
@@ -153,7 +153,7 @@ def confusion(counts: Int64[Tensor, "n n"], classes: Sequence[str]) -> Figure:
 def class_plane(states: Float[Tensor, "t n c h w"], labels: Int64[Tensor, "n"]) -> Float[Tensor, "t n 2"]:
     """States at several times as points of one fixed plane.
 
-    A state is first averaged over the image, as the head does. The plane is the one in which the class means at the
+    A state is first averaged over the image. The plane is the one in which the class means at the
     last time lie farthest apart: their first two principal axes.
     """
     pooled = states.mean(dim=(3, 4))

@@ -89,6 +89,7 @@ def test_every_library_computes_the_same_gradient(name, monkeypatch):
         (["a", "--threads", "-1"], "threads must be positive, got -1"),
         (["a", "--batch-size", "100"], "batch_size must be at most the 48 images of mnist"),
         (["a", "--dataset", "mnits"], "no data set 'mnits'"),
+        (["a", "--dataset", "cifar10-sample"], "takes images of 1 channel, as mnist has; cifar10-sample has 3"),
         (["there"], "holds a benchmark; delete it"),
     ],
 )

@@ -66,6 +66,14 @@ def test_weights_trained_with_the_seminorm_are_evaluated_with_a_fixed_grid(mnist
     assert "NFE 1.0" in capsys.readouterr().out
 
 
+def test_weights_trained_on_a_grid_are_evaluated_with_an_adaptive_method(mnist_root, tmp_path, capsys):
+    assert train(tmp_path, "--method", "rk4", "--step-size", "0.25") == 0
+    capsys.readouterr()
+    assert main(["evaluate", str(tmp_path / "a-seed0.safetensors"), "--method", "dopri5", "--device", "cpu"]) == 0
+    assert main(["evaluate", str(tmp_path / "a-seed0.safetensors"), "--method", "euler", "--device", "cpu"]) == 0
+    assert "NFE 4.0" in capsys.readouterr().out  # on the grid of training
+
+
 def test_a_preset_can_be_changed(mnist_root, tmp_path):
     words = "--preset odenet-mnist --epochs 1 --network none --batch-size 16 --device cpu --name c".split()
     assert main(["train", *words, "--out", str(tmp_path)]) == 0
@@ -152,6 +160,7 @@ def test_a_measurement_is_made_once(mnist_root, tmp_path, capsys, monkeypatch):
         (["trian"], "trian"),
         (["train", "--epochs", "many"], "epochs"),
         (["train", "--epochs", "0"], "epochs must be positive"),
+        (["train", "--image-size", "5"], "image_size must be at least 6"),
         (["train", "--network", "resnext"], "network"),
         (["train", "--dataset", "mnits"], "no data set 'mnits'"),
         (["train", "--method", "rk5"], "unknown method 'rk5'"),
@@ -160,6 +169,7 @@ def test_a_measurement_is_made_once(mnist_root, tmp_path, capsys, monkeypatch):
         (["evaluate", "nothing.safetensors"], "nothing.safetensors"),
         (["show", "nothing.json"], "nothing.json cannot be read"),
         (["data", "nowhere"], "no data set 'nowhere'"),
+        (["data", "nowhere", "--image-size", "0"], "image_size must be at least 6"),
         (["study", "nothing"], "nothing"),
         (["study", "mnist-gradients", "--case", "nothing"], "has no case 'nothing'"),
         (["study", "mnist-gradients", "--seed", "-1"], "seed must not be negative"),

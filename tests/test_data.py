@@ -6,6 +6,7 @@ import io
 import struct
 import urllib.error
 import zipfile
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +26,12 @@ from odelib.data import NAMES, batches, data_root, random_crop, random_flip
 
 
 @pytest.mark.parametrize(
-    "name, shape, train, test", [("mnist-sample", (1, 28, 28), 2000, 1000), ("cifar10-sample", (3, 32, 32), 600, 300)]
+    "name, shape, train, test",
+    [
+        ("mnist-sample", (1, 28, 28), 2000, 1000),
+        ("fashion-mnist-sample", (1, 28, 28), 1000, 500),
+        ("cifar10-sample", (3, 32, 32), 600, 300),
+    ],
 )
 def test_samples_hold_equally_many_images_of_every_class(name, shape, train, test):
     data = load(name)
@@ -38,7 +44,7 @@ def test_samples_hold_equally_many_images_of_every_class(name, shape, train, tes
         assert part.images.max() == 255 and part.images.min() == 0
 
 
-@pytest.mark.parametrize("name", ["mnist-sample", "cifar10-sample"])
+@pytest.mark.parametrize("name", ["mnist-sample", "fashion-mnist-sample", "cifar10-sample"])
 def test_no_test_image_of_a_sample_is_a_training_image(name):
     data = load(name)
     train, test = ({image.numpy().tobytes() for image in part.images} for part in (data.train, data.test))
@@ -49,6 +55,12 @@ def test_samples_need_no_data_root(monkeypatch, tmp_path):
     monkeypatch.setenv("ODELIB_DATA", str(tmp_path / "nowhere"))
     load("mnist-sample")
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_sample_that_is_gone_is_a_matter_of_the_package(monkeypatch, tmp_path):
+    monkeypatch.setattr(odelib.data, "SAMPLES", tmp_path)
+    with pytest.raises(DataError, match="mnist-sample.npz cannot be read .*install odelib again"):
+        load("mnist-sample")
 
 
 def test_data_root_is_the_argument_else_the_variable_else_the_cache(monkeypatch, tmp_path):
@@ -478,7 +490,7 @@ def test_a_failed_download_is_one_line_and_leaves_nothing_behind(monkeypatch, tm
     with pytest.raises(DataError, match="mnist could not be downloaded to .*mnist.npz") as caught:
         load("mnist", tmp_path)
     assert "\n" not in str(caught.value)
-    assert "connect to the network, or put mnist.npz there, or take mnist-sample" in str(caught.value)
+    assert "connect to the network, or put mnist.npz there, or take a set whose name ends in -sample" in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -578,6 +590,12 @@ def broken_chunk(path):
     path.write_bytes(data[:at] + b"\0\0\0\0" + data[at + 4 :])
 
 
+def huge(path):
+    """The head of a PNG of 30,000 x 30,000 pixels."""
+    head = b"IHDR" + struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head)))
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -585,8 +603,9 @@ def broken_chunk(path):
         lambda path: path.write_bytes(b""),
         truncated,
         broken_chunk,
+        huge,
     ],
-    ids=["text", "empty", "truncated", "broken-chunk"],
+    ids=["text", "empty", "truncated", "broken-chunk", "huge"],
 )
 def test_a_damaged_image_is_named(folder, damage):
     damage(folder / "train" / "dog" / "1.png")

@@ -53,6 +53,12 @@ def test_every_image_gets_its_title(sample):
     np.testing.assert_array_equal(figure.axes[4].images[0].get_array(), sample.train.images[4, 0])
 
 
+def test_grey_and_coloured_images_of_different_sizes_stand_in_one_figure(sample):
+    colour = torch.zeros(3, 2, 2, dtype=torch.uint8)
+    figure = image_grid([sample.train.images[0], colour], ["digit", "black"], columns=2)
+    assert [ax.images[0].get_array().shape for ax in figure.axes] == [(28, 28), (2, 2, 3)]
+
+
 def test_the_flow_is_drawn_in_the_plane_of_the_class_means():
     """Three classes, far apart in the first two channels only at the end: there every class stays together."""
     labels = torch.arange(3).repeat(4)

@@ -21,8 +21,9 @@ from odelib.records import RESULTS, Environment, load_tensors, save_tensors, sav
     [
         *[
             ({name: 0}, f"{name} must be positive, got 0")
-            for name in ("image_size", "width", "blocks", "scales", "epochs", "batch_size", "train_images")
+            for name in ("width", "blocks", "scales", "epochs", "batch_size", "train_images")
         ],
+        (dict(image_size=5), "image_size must be at least 6 pixels, got 5"),
         (dict(epochs=-1), "epochs must be positive, got -1"),
         (dict(lr=0.0), "lr must be positive, got 0.0"),
         (dict(lr=-0.1), "lr must be positive, got -0.1"),

@@ -10,7 +10,7 @@ from odelib.config import ADDED
 from odelib.experiments import STUDIES
 from odelib.models import ImageClassifier
 from odelib.records import RESULTS
-from odelib.tuning import AGAIN, BASE, BASELINES, FULL, RECIPE, TINY_IMAGENET, differences, one_factor
+from odelib.tuning import AGAIN, BASE, BASELINES, FASHION_MNIST, FULL, RECIPE, TINY_IMAGENET, differences, one_factor
 
 CASES = {name: case.config for name, case in STUDIES["cifar10-tuning"].items()}
 TOGETHER = {"optimizer", "lr", "weight_decay"}, {"rtol", "atol"}  # one factor
@@ -87,9 +87,12 @@ def test_the_full_study_takes_what_beat_its_baseline_with_both_seeds(network, fa
     assert taken == won
 
 
-def test_the_folder_study_takes_the_folder_in_the_data_root():
-    assert {config.dataset for config in TINY_IMAGENET.values()} == {"tiny-imagenet-20"}
-    assert all(config.image_size == 64 for config in TINY_IMAGENET.values())
+@pytest.mark.parametrize("study", [FASHION_MNIST, TINY_IMAGENET])
+def test_other_data_get_the_recipe_as_it_is(study):
+    for name, config in study.items():
+        chosen = FULL[name.removesuffix("-two-scales")]
+        assert changed(config, chosen) <= {"dataset", "epochs", "scales"}
+    assert all(config.image_size == 64 for config in TINY_IMAGENET.values())  # the size that they have
 
 
 def test_differences_are_those_to_the_mean_of_the_baseline():

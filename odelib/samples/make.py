@@ -1,4 +1,4 @@
-"""Make the two samples out of the full sets: python -m odelib.samples.make [DATA_ROOT]
+"""Make the samples out of the full sets: python -m odelib.samples.make [DATA_ROOT]
 
 Of every class the first images in the published order, as many as stated below; the classes take turns.
 """
@@ -10,7 +10,11 @@ import torch
 
 from odelib.data import SAMPLES, Images, load
 
-PER_CLASS = {"mnist": {"train": 200, "test": 100}, "cifar10": {"train": 60, "test": 30}}
+PER_CLASS = {
+    "mnist": {"train": 200, "test": 100},
+    "fashion-mnist": {"train": 100, "test": 50},
+    "cifar10": {"train": 60, "test": 30},
+}
 
 
 def first_of_each_class(data: Images, classes: int, n: int) -> Images:
