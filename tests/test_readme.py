@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from odelib import load_study
 from odelib.pages import mean_and_range
 
@@ -15,9 +17,10 @@ def row(case, runs):
     return f"| {case} | {runs[0].parameters:,} | {len(runs)} | {accuracy} | {nfe[0]:.1f} + {nfe[1]:.1f} |"
 
 
-def test_the_results_are_those_of_the_records():
+@pytest.mark.parametrize("name", ["mnist-gradients", "cifar10-full"])
+def test_the_results_are_those_of_the_records(name):
     text = README.read_text(encoding="utf-8")
-    study = load_study("mnist-gradients")
+    study = load_study(name)
     assert study
     for case, runs in study.items():
         assert row(case, runs) in text
