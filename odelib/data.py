@@ -208,7 +208,7 @@ def _read_folder(folder: Path, size: int) -> Dataset:
         for path, _ in part.samples:
             try:
                 images.append(shape(part.loader(path)))
-            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # damaged, or far too large
+            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # damaged or huge
                 raise DataError(f"{path} is no image that can be read ({_first_line(error)})") from error
         splits.append(Images(torch.stack(images), torch.tensor(part.targets)))
         classes[split] = tuple(part.classes)

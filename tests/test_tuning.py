@@ -92,7 +92,11 @@ def test_other_data_get_the_recipe_as_it_is(study):
     for name, config in study.items():
         chosen = FULL[name.removesuffix("-two-scales")]
         assert changed(config, chosen) <= {"dataset", "epochs", "scales"}
-    assert all(config.image_size == 64 for config in TINY_IMAGENET.values())  # the size that they have
+
+
+def test_the_folder_study_takes_the_folder_in_the_data_root():
+    assert {config.dataset for config in TINY_IMAGENET.values()} == {"tiny-imagenet-20"}
+    assert all(config.image_size == 64 for config in TINY_IMAGENET.values())
 
 
 def test_differences_are_those_to_the_mean_of_the_baseline():
