@@ -126,7 +126,8 @@ def load(name: str, root: str | Path | None = None, image_size: int = 64) -> Dat
     for folder in (Path(name), data_root(root) / name):
         if folder.is_dir():
             return _read_folder(folder, image_size)
-    raise DataError(f"no data set {name!r}: choose from {', '.join(NAMES)}, or give the path of a folder of images")
+    folders = f"a folder of images, by its path or its name in {data_root(root)}"
+    raise DataError(f"no data set {name!r}: choose from {', '.join(NAMES)}, or {folders}")
 
 
 def _read(name: str, classes: tuple[str, ...], path: Path, again: str) -> Dataset:
