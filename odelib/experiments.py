@@ -81,7 +81,7 @@ STUDIES: dict[str, dict[str, Case]] = {
         for cases in (BASELINES, *one_factor().values())
         for name, config in cases.items()
     },
-    "cifar10-full": {name: Case(config, (0, 1) if name == "odenet" else (0,)) for name, config in FULL.items()},
+    "cifar10-full": {name: Case(config, (0, 1)) for name, config in FULL.items()},
     "fashion-mnist": {name: Case(config) for name, config in FASHION_MNIST.items()},
     "tiny-imagenet-20": {name: Case(config) for name, config in TINY_IMAGENET.items()},
 }

@@ -25,8 +25,9 @@ Question: which choices matter for an ODE-Net on CIFAR-10, to accuracy, to NFE, 
 
 What came out best is then trained on all 50,000 images in `cifar10-full` (`FULL`), and tested after the last epoch,
 beside a ResNet of as many parameters (one block) and one of as much compute (four blocks: RK4 evaluates f four times,
-and f has the two convolutions of a block); the ODE-Net with seeds 0 and 1, the others with seed 0. `FULL` was written
-when the study was done, before any of its networks was tested:
+and f has the two convolutions of a block). `FULL` was written when the study was done, before any of its networks was
+tested. Each is trained with seeds 0 and 1; the second seed of all but the ODE-Net was added when the first had been
+tested, to see the spread:
 
 - Every network takes the changes of the recipe whose mean over both seeds beat its baseline, and of two that exclude
   each other the better: label smoothing, one cycle of the learning rate, and for all but the ResNet of four blocks the
