@@ -4,12 +4,12 @@ from pathlib import Path
 
 import torch
 
-from odelib import load, load_weights
-from odelib.plots import flow
+from odelib import load_dataset, load_weights
+from odelib.book.plots import flow
 from odelib.records import RESULTS
 
 model, _ = load_weights(RESULTS / "mnist-gradients" / "adjoint-dopri5-seed0.safetensors")
-test = load("mnist-sample").test.pick(slice(0, 300))
+test = load_dataset("mnist-sample").test.pick(slice(0, 300))
 times = torch.linspace(0, 1, 6)
 with torch.no_grad():
     states = model.block.trajectory(model.stem(test.images / 255), times)

@@ -1,35 +1,34 @@
-"""odelib: Neural ODEs for image classification, small enough to read beside the book that explains it."""
+"""odelib: Neural ODEs for image classification, small enough to read beside the book that explains it.
 
-__version__ = "0.1.0"
+Names are fetched when they are first used, so that a layer in somebody else's network does not wait for what only
+training or the book needs, nor require it to be installed.
+"""
 
-from odelib.config import PRESETS, Config
-from odelib.data import DataError, Dataset, Images, load
-from odelib.memory import count_saved_bytes
-from odelib.models import ImageClassifier, build, count_parameters
-from odelib.odeblock import ODEBlock, count_evaluations
-from odelib.odefunc import ODEfunc
-from odelib.records import RecordError, Run, load_study, load_weights
-from odelib.training import EpochMetrics, evaluate, fit
+from importlib import import_module
 
-__all__ = [
-    "PRESETS",
-    "Config",
-    "DataError",
-    "Dataset",
-    "EpochMetrics",
-    "ImageClassifier",
-    "Images",
-    "ODEBlock",
-    "ODEfunc",
-    "RecordError",
-    "Run",
-    "build",
-    "count_evaluations",
-    "count_parameters",
-    "count_saved_bytes",
-    "evaluate",
-    "fit",
-    "load",
-    "load_study",
-    "load_weights",
-]
+__version__ = "0.2.0.dev0"
+
+_HOMES = {
+    "config": ("PRESETS", "Config", "build"),
+    "data": ("Dataset", "Images", "Selection", "load_dataset", "prepare"),
+    "errors": ("DataError", "Error", "OptionError", "RecordError", "SolverError"),
+    "models": ("ImageClassifier", "Network", "count_parameters"),
+    "odeblock": ("ODEBlock", "Solver", "count_evaluations"),
+    "odefunc": ("ODEfunc",),
+    "records": ("Run", "load_weights"),
+    "saved_bytes": ("count_saved_bytes",),
+    "training": ("EpochMetrics", "Training", "evaluate", "fit"),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME)  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'odelib' has no attribute {name!r}")
+    return getattr(import_module(f"odelib.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

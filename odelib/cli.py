@@ -15,24 +15,18 @@ import torch
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional, subcommand
 
-from odelib.benchmark import EVALUATIONS, measure_benchmark
+from odelib import __version__
 from odelib.config import PRESETS, Config
-from odelib.data import DataError, load
-from odelib.experiments import (
-    MEASUREMENTS,
-    STUDIES,
-    TRAINED,
-    measure,
-    measurement_path,
-    missing,
-    record_path,
-    run,
-    study_cases,
-    study_config,
-)
-from odelib.odeblock import LIBRARIES, ODEBlock, OptionError, count_evaluations
-from odelib.records import RESULTS, RecordError, Run, load_weights
-from odelib.solvers import SolverError
+from odelib.data import Dataset, Selection, load_dataset
+from odelib.errors import Error, OptionError, RecordError
+from odelib.measurements import MEASUREMENTS, measurement
+from odelib.measurements.benchmark import EVALUATIONS
+from odelib.odeblock import LIBRARIES, Solver, change_solver, count_evaluations
+from odelib.records import RESULTS, Run, load_weights
+from odelib.runs import run
+from odelib.studies import STUDIES
+from odelib.studies.results import stale
+from odelib.studies.study import is_finished
 from odelib.training import EVALUATED_AT_ONCE, default_device, evaluate
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -57,12 +51,12 @@ class Train:
 
     def __call__(self) -> None:
         device = _device(self.device)
-        data = load(self.config.dataset, self.data, self.config.image_size)
+        data = load_dataset(self.config.dataset, self.data, self.config.image_size)
         path = self.out / f"{self.name or self.config.case()}-seed{self.config.seed}.json"
         _train(self.config, data, path, device)
 
 
-def _train(config, data, path, device) -> None:
+def _train(config: Config, data: Dataset, path: Path, device: torch.device) -> None:
     record = run(config, data, path, device, lambda metrics: print(metrics, flush=True))
     print(f"{record.parameters:,} parameters; record {path}, weights {path.with_suffix('.safetensors')}")
 
@@ -85,16 +79,13 @@ class Evaluate:
         device = _device(self.device)
         model, trained = load_weights(self.weights)
         asked = {name: getattr(self, name) for name in ("dataset", "library", "method", "rtol", "atol", "step_size")}
-        if (asked["method"] or asked["library"]) and trained.warm_start:  # a matter of training
-            asked["warm_start"] = False
-        if self.method and self.method not in LIBRARIES[self.library or trained.library][1]:
+        # These two are matters of training, and do not go with every solver.
+        trained = replace(trained, warm_start=False, gradient="direct")
+        if self.method and self.method in LIBRARIES[self.library or trained.library].adaptive:
             trained = replace(trained, step_size=None)  # belongs to the fixed grid of training
-        asked["gradient"] = "adjoint"  # none is computed, and this one goes with every method
         config = replace(trained, **{name: value for name, value in asked.items() if value is not None})
-        for block in (module for module in model.modules() if isinstance(module, ODEBlock)):
-            for name in ("library", "method", "rtol", "atol", "step_size", "warm_start", "gradient"):
-                setattr(block, name, getattr(config, name))
-        data = load(config.dataset, self.data, config.image_size)
+        change_solver(model, config.part(Solver))
+        data = load_dataset(config.dataset, self.data, config.image_size)
         channels, classes = data.channels, len(data.classes)
         fits = (model.channels, model.classes)
         if (channels, classes) != fits:
@@ -118,8 +109,8 @@ class Data:
     image_size: int = 64  # side in pixels that images of a folder are brought to
 
     def __call__(self) -> None:
-        config = Config(dataset=self.name, image_size=self.image_size)  # which refuses a size that is none
-        data = load(config.dataset, self.data, config.image_size)
+        chosen = Selection(dataset=self.name, image_size=self.image_size)
+        data = load_dataset(chosen.dataset, self.data, chosen.image_size)
         print(f"{data.name}: images of {' x '.join(str(n) for n in data.train.images.shape[1:])} (C, H, W)")
         width = max(len(name) for name in (*data.classes, "class"))
         print(f"{'class':{width}}  {'train':>6}  {'test':>6}")
@@ -144,49 +135,69 @@ class Show:
             print(metrics)
 
 
+_STUDIES = tuple(STUDIES)
+_MEASURED = tuple(name for name in MEASUREMENTS if any(name in study.measurements for study in STUDIES.values()))
+
+
 @dataclass
 class Study:
-    """Make the records of a named study, run by run; finished ones are skipped. With a measurement, make only that."""
+    """Make the records of a named study, run by run; finished ones are skipped. Or make one of its measurements."""
 
-    name: Positional[Literal[tuple(STUDIES)]]  # which study
+    name: Positional[Literal[_STUDIES]]  # which study
     case: str | None = None  # one case only
     seed: int | None = None  # this seed only; by default all that the study plans
-    status: bool = False  # only list what is there and what is missing
-    timing: bool = False  # measure seconds per training step; nothing else should run on the machine
-    memory: bool = False  # count what autograd keeps for the backward pass
-    loss_scale: bool = False  # solve the adjoint equation at many scales of the loss
-    gradient_error: bool = False  # compare gradients with a tight reference
-    cross_solver: bool = False  # test the trained networks with other solvers
-    confusion: bool = False  # count which class the trained networks take for which
+    status: bool = False  # only list what is there, what is missing, and what was measured by other code
+    measure: Literal[_MEASURED] | None = None  # what to measure; while timing, nothing else should run on the machine
+    confirm: bool = False  # repeat a small part of that measurement, to show that the code of today makes the same
     out: Path = RESULTS  # folder that holds a folder for each study
     data: Path | None = None  # where full data sets are kept
     device: Device = "auto"  # where to compute
 
     def __call__(self) -> None:
         device = _device(self.device)
-        asked = [name for name in MEASUREMENTS if getattr(self, name.replace("-", "_"))]
-        if asked and (self.case or self.seed is not None or self.status):
-            raise OptionError(f"--{asked[0]} measures all cases at once; take it without --case, --seed and --status")
-        for name in asked:
-            path = measurement_path(self.name, name, self.out)
-            measure(self.name, name, self.data, path, device)
-            print(f"{name}: record {path}", flush=True)
-        if not asked:
+        if self.confirm and not self.measure:
+            raise OptionError("--confirm wants a measurement; add --measure and its name")
+        if self.measure is None:
             self._train(device)
+            return
+        if self.case or self.seed is not None or self.status:
+            raise OptionError("--measure measures all cases at once; take it without --case, --seed and --status")
+        study = STUDIES[self.name]
+        path = study.measurement_path(self.measure, self.out)
+        if self.confirm:
+            _report(study.confirm(self.measure, self.data, path, device), path)
+        else:
+            study.measure(self.measure, self.data, path, device)
+            print(f"{self.measure}: record {path}", flush=True)
 
     def _train(self, device: torch.device) -> None:
-        for case in [self.case] if self.case else study_cases(self.name):
-            study_config(self.name, case, 0)  # refuses an unknown case
-            for seed in study_cases(self.name)[case].seeds if self.seed is None else [self.seed]:
-                config = study_config(self.name, case, seed)
-                path = record_path(self.name, case, seed, self.out)
-                epochs = len(Run.load(path).metrics) if path.exists() else 0
-                print(f"{path.stem:24} {epochs} of {config.epochs} epochs   {path}", flush=True)
-                if not self.status and epochs < config.epochs:
-                    _train(config, load(config.dataset, self.data, config.image_size), path, device)
+        study, failed = STUDIES[self.name], []
+        for case, seed in study.planned(self.case, self.seed):
+            config, path = study.config(case, seed), study.record_path(case, seed, self.out)
+            epochs = len(Run.load(path).metrics) if path.exists() else 0
+            print(f"{path.stem:24} {epochs} of {config.epochs} epochs   {path}", flush=True)
+            if not self.status and not is_finished(path):
+                try:
+                    _train(config, load_dataset(config.dataset, self.data, config.image_size), path, device)
+                except FloatingPointError as error:  # the next case has nothing to do with it
+                    print(f"{path.stem}: {error}", file=sys.stderr, flush=True)
+                    failed.append(path.stem)
         if self.status:
-            left = missing(self.name, self.out)
+            left = study.missing(self.out)
             print(f"missing: {', '.join(left)}" if left else "nothing is missing")
+            old = [name.stem for name in stale(self.out) if name.parent.name == self.name]
+            if old:
+                print(f"made by other code: {', '.join(old)}; measure again, or --measure NAME --confirm")
+        if failed:
+            raise RecordError(f"{self.name}: {', '.join(failed)} failed, as said above; the other runs are made")
+
+
+def _report(differences: list[str], path: Path) -> None:
+    """Say whether a record was confirmed. Raises RecordError where it was not."""
+    if differences:
+        more = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""
+        raise RecordError(f"{path} is not confirmed: {differences[0]}{more}; delete it to measure again")
+    print(f"confirmed: record {path}")
 
 
 @dataclass
@@ -200,6 +211,7 @@ class Benchmark:
     images: int = 32  # for which the gradients are compared with the exact ones
     threads: int | None = None  # threads that torch computes with; by default all
     compiled: bool = False  # also time f by torch.compile, which wants a C++ compiler
+    confirm: bool = False  # repeat a small part of the record of this name, with its number of threads
     out: Path = RESULTS / "benchmark"  # folder for the record
     data: Path | None = None  # where full data sets are kept
     device: Device = "auto"  # where to compute
@@ -210,26 +222,28 @@ class Benchmark:
             value = getattr(self, option)
             if value is not None and value < 1:
                 raise OptionError(f"{option} must be positive, got {value}")
-        path = self.out / f"{self.name}.json"
-        if path.exists():
+        path, how = self.out / f"{self.name}.json", measurement("benchmark")
+        if path.exists() and not self.confirm:
             raise RecordError(f"{path} holds a benchmark; delete it to measure again, or choose another name")
-        data = load(self.dataset, self.data)
+        data = load_dataset(self.dataset, self.data)
         if len(data.train) < self.batch_size:
             raise OptionError(f"batch_size must be at most the {len(data.train)} images of {self.dataset}")
-        trained, _ = load_weights(TRAINED)
-        if data.channels != trained.channels:
+        subject = replace(STUDIES["mnist-gradients"].subject(self.out, self.data, device), data=data)
+        if data.channels != subject.trained.channels:
             raise OptionError(
-                f"the network that is timed takes images of {trained.channels} channel, as mnist has; "
+                f"the network that is timed takes images of {subject.trained.channels} channel, as mnist has; "
                 f"{self.dataset} has {data.channels}"
             )
-        if self.threads:
-            torch.set_num_threads(self.threads)
+        threads = how.record.load(path).environment.threads if self.confirm else self.threads
+        if threads:
+            torch.set_num_threads(threads)
             if hasattr(os, "sched_setaffinity"):  # Linux: holds for libraries with threads of their own too
-                os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: self.threads])
+                os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+        if self.confirm:
+            _report(how.confirm(path, subject), path)
+            return
         ways = EVALUATIONS if self.compiled else EVALUATIONS[:-1]
-        record = measure_benchmark(
-            data, trained, device, self.batch_size, self.rounds, self.images, evaluations=ways
-        )
+        record = how.measure(subject, self.batch_size, self.rounds, self.images, evaluations=ways)
         record.save(path)
         print(record)
         print(f"record {path}")
@@ -253,12 +267,16 @@ def _parse(commands, argv: list[str]):
         after_title = itertools.dropwhile(lambda line: not _is_rule(line), lines)
         error = next(part for rule, part in itertools.groupby(after_title, _is_rule) if not rule)
         message = re.sub(r"Error parsing (__tyro-dummy-inner__\S+ )?", "", " ".join(error))
-        raise OptionError(f"{message} (see odelib {' '.join(argv[:1])} --help)".replace("  ", " ")) from None
+        command = argv[:1] if argv and argv[0] in ("train", "evaluate", "data", "show", "study", "benchmark") else []
+        raise OptionError(f"{message} (see {' '.join(['odelib', *command, '--help'])})") from None
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; return its exit code: 0 done, 2 bad input (one line says what), 130 interrupted."""
     argv = sys.argv[1:] if argv is None else argv
+    if argv == ["--version"]:
+        print(f"odelib {__version__}")
+        return 0
     peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     peek.add_argument("--preset", nargs="?")  # read first, since it sets the defaults of all the others
     start = Train(config=PRESETS.get(peek.parse_known_args(argv)[0].preset, Config()))
@@ -270,12 +288,19 @@ def main(argv: list[str] | None = None) -> int:
         | Annotated[Study, subcommand("study")]
         | Annotated[Benchmark, subcommand("benchmark")]
     )
+    command = None
     try:
-        _parse(commands, argv)()
-    except (DataError, RecordError, OptionError, SolverError, FloatingPointError, OSError) as error:
+        command = _parse(commands, argv)
+        command()
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads has seen enough, as head does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (Error, FloatingPointError, OSError) as error:
         print(f"odelib: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("odelib: interrupted; the same command goes on after the last finished epoch", file=sys.stderr)
+        trains = isinstance(command, Train) or isinstance(command, Study) and command.measure is None
+        again = "the same command goes on after the last finished epoch" if trains else "nothing was written"
+        print(f"odelib: interrupted; {again}", file=sys.stderr)
         return 130
     return 0

@@ -4,7 +4,7 @@ import os
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from http.client import HTTPException
 from pathlib import Path
@@ -12,18 +12,31 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64, UInt8
 from PIL import Image
 from torch import Tensor
-from torchvision import datasets
-from torchvision.transforms import v2 as transforms
+
+from odelib.errors import DataError, OptionError
+from odelib.options import Options
+from odelib.shapes import Float, Int64, UInt8
 
 SAMPLES = Path(__file__).parent / "samples"
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
-class DataError(Exception):
-    """A data set that cannot be had or read. The message says what was wrong and what to do."""
+@dataclass(frozen=True)
+class Selection(Options):
+    """Which images a run trains on, and which it is judged by. Raises OptionError for values out of range."""
+
+    dataset: str = "mnist-sample"  # a name, such as mnist or cifar10, or a folder of images with train/ and val/
+    validation: float = 0.0  # share of the training images held out to choose between models
+    train_images: int | None = None  # train on this many of the images that are left; none is all of them
+    image_size: int = 64  # side in pixels that images of a folder are brought to
+
+    def _check(self) -> None:
+        self._must_be_a_share("validation")
+        self._must_be_positive("train_images")
+        if self.image_size < 6:
+            raise OptionError(f"image_size must be at least 6 pixels, got {self.image_size}")
 
 
 @dataclass(frozen=True)
@@ -86,19 +99,15 @@ CLOTHES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt",
 THINGS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
-def _by_train_flag(cls: type) -> Callable:
-    return lambda root, train: cls(root, train=train, download=True)
-
-
-# name: (classes, what downloads one split with torchvision, or None for a sample inside the package)
-SETS: dict[str, tuple[tuple[str, ...], Callable | None]] = {
+# name: (classes, the class of torchvision.datasets that downloads it, or None for a sample inside the package)
+SETS: dict[str, tuple[tuple[str, ...], str | None]] = {
     "mnist-sample": (DIGITS, None),
     "fashion-mnist-sample": (CLOTHES, None),
     "cifar10-sample": (THINGS, None),
-    "mnist": (DIGITS, _by_train_flag(datasets.MNIST)),
-    "fashion-mnist": (CLOTHES, _by_train_flag(datasets.FashionMNIST)),
-    "cifar10": (THINGS, _by_train_flag(datasets.CIFAR10)),
-    "svhn": (DIGITS, lambda root, train: datasets.SVHN(root, "train" if train else "test", download=True)),
+    "mnist": (DIGITS, "MNIST"),
+    "fashion-mnist": (CLOTHES, "FashionMNIST"),
+    "cifar10": (THINGS, "CIFAR10"),
+    "svhn": (DIGITS, "SVHN"),
 }
 NAMES = tuple(SETS)
 
@@ -108,7 +117,7 @@ def data_root(root: str | Path | None = None) -> Path:
     return Path(root or os.environ.get("ODELIB_DATA") or Path.home() / ".cache" / "odelib").expanduser()
 
 
-def load(name: str, root: str | Path | None = None, image_size: int = 64) -> Dataset:
+def load_dataset(name: str, root: str | Path | None = None, image_size: int = 64) -> Dataset:
     """The data set of that name (`NAMES`), or of the folder with that path, or with that name in the data root.
 
     Samples come with the package. A full set is read from `<root>/<name>.npz`, and is downloaded into it once when
@@ -128,6 +137,13 @@ def load(name: str, root: str | Path | None = None, image_size: int = 64) -> Dat
             return _read_folder(folder, image_size)
     folders = f"a folder of images, by its path or its name in {data_root(root)}"
     raise DataError(f"no data set {name!r}: choose from {', '.join(NAMES)}, or {folders}")
+
+
+def prepare(data: Dataset, selection: Selection) -> Dataset:
+    """The images that `selection` trains on and holds out, before anything looks at them. Raises DataError."""
+    if selection.validation and data.validation is None:
+        data = data.hold_out(selection.validation)
+    return data if selection.train_images is None else data.limit(selection.train_images)
 
 
 def _read(name: str, classes: tuple[str, ...], path: Path, again: str) -> Dataset:
@@ -171,20 +187,24 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _download(name: str, download: Callable, path: Path) -> None:
+def _download(name: str, kind: str, path: Path) -> None:
+    from torchvision import datasets  # late, since its import takes longer than torch's own
+
     arrays = {}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             for split in ("train", "test"):
-                part = download(folder, split == "train")
+                which = {"split": split} if kind == "SVHN" else {"train": split == "train"}
+                part = getattr(datasets, kind)(folder, download=True, **which)
                 images = np.asarray(part.data)
                 if images.ndim == 3:  # MNIST and Fashion-MNIST have no channel axis
                     images = images[..., None]
                 elif images.shape[1] == 3:  # SVHN has it first
                     images = images.transpose(0, 2, 3, 1)
                 arrays[f"{split}_images"] = images
-                arrays[f"{split}_labels"] = np.asarray(part.labels if name == "svhn" else part.targets, dtype=np.uint8)
+                labels = part.labels if kind == "SVHN" else part.targets
+                arrays[f"{split}_labels"] = np.asarray(labels, dtype=np.uint8)
             finished = Path(folder) / path.name
             np.savez(finished, **arrays)
             finished.replace(path)  # so that an interrupted download never leaves half a file
@@ -196,6 +216,9 @@ def _download(name: str, download: Callable, path: Path) -> None:
 
 
 def _read_folder(folder: Path, size: int) -> Dataset:
+    from torchvision import datasets  # late, as above
+    from torchvision.transforms import v2 as transforms
+
     shape = transforms.Compose([transforms.Resize(size), transforms.CenterCrop(size), transforms.PILToTensor()])
     splits, classes = [], {}
     for split in ("train", "val"):
@@ -230,8 +253,8 @@ def batches(
     n, device = len(data), data.labels.device
     order = torch.arange(n) if generator is None else torch.randperm(n, generator=generator)
     full = n if generator is None or n < size else n - n % size
-    for index in order[:full].split(size):
-        batch = data.pick(index.to(device))
+    for index in order[:full].to(device).split(size):  # one copy a pass: each would wait for the device
+        batch = data.pick(index)
         images = batch.images.float() / 255
         if generator is not None and augment != "none":
             images = random_crop(images, generator)

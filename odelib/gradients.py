@@ -1,29 +1,39 @@
-"""The adjoint method from its formulas: one autograd Function around any solver.
+"""How a solve is differentiated without keeping all of it: by the adjoint equation, or by taking its steps again.
 
-Written to be read beside the book's chapter `adjoint`. For training take ODEBlock: torchdiffeq
-does the same and has been used more.
+Both are one autograd Function, written to be read beside the book's chapter `adjoint`. Backpropagation through a
+solver, the gradient `direct`, needs no code: the solvers are made of tensors.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from odelib.solvers import Norm, root_mean_square
+from odelib.shapes import Float
+from odelib.solvers import (
+    TABLEAUS,
+    Dynamics,
+    Norm,
+    Statistics,
+    Tableau,
+    odeint,
+    root_mean_square,
+    runge_kutta_step,
+    state_within,
+)
 
-Dynamics = Callable[[Tensor, Tensor], Tensor]
-Solver = Callable[[Dynamics, Tensor, Tensor], Tensor]
+Solve = Callable[[Dynamics, Tensor, Tensor], Tensor]
 
 
 def odeint_adjoint(
     f: Dynamics,
     z0: Float[Tensor, "*state"],
     times: Float[Tensor, "n"],
-    solve: Solver,
+    solve: Solve,
     parameters: Sequence[Tensor] | None = None,
-    solve_back: Solver | None = None,
+    solve_back: Solve | None = None,
 ) -> Float[Tensor, "n *state"]:
     """The states of dz/dt = f(t, z) at `times`.          (Chen et al. 2018, Algorithm 2)
 
@@ -33,7 +43,7 @@ def odeint_adjoint(
     the flat vector of z, a and the gradient of theta; an adaptive one so has a single norm
     over all three, unless a `solve_back` for the way back brings another, such as
     `norm_of_parts`. Gradients reach z0, `times` and `parameters`, which are those of f by
-    default and have the dtype of z0; other tensors that f uses get none. There is no second
+    default; other tensors that f uses get none. There is no second
     derivative: autograd refuses it.
 
     Raises ValueError when `times` are not such, or f or `solve` return a wrong shape.
@@ -53,7 +63,20 @@ def odeint_adjoint(
         return dz
 
     trained = [p for p in parameters if p.requires_grad]
+    dynamics = under_this_autocast(dynamics, z0.device.type)
     return _Adjoint.apply(dynamics, solve, solve_back or solve, times, z0, *trained)
+
+
+def under_this_autocast(f: Dynamics, device: str) -> Dynamics:
+    """f as it is now, for later: a backward pass runs outside of the autocast that its forward pass ran in."""
+    dtype, enabled = torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
+
+    def same(t: Tensor, z: Tensor) -> Tensor:
+        # Without a cache of weights in 16 bit: those that a forward pass without gradients made have none either.
+        with torch.autocast(device, dtype, enabled, cache_enabled=False):
+            return f(t, z)
+
+    return same
 
 
 def norm_of_parts(sizes: Sequence[int]) -> Norm:
@@ -88,29 +111,30 @@ class _Adjoint(torch.autograd.Function):
     def backward(ctx, w):
         """w[i] is what the loss says about the state at times[i] directly."""
         times, states, *theta = ctx.saved_tensors
-        sizes = [w[0].numel(), w[0].numel(), sum(p.numel() for p in theta)]
+        shape, n = w[0].shape, w[0].numel()
+        sizes = [n, n, sum(p.numel() for p in theta)]
+        wide = torch.promote_types(w.dtype, torch.float32)  # sums of many 16-bit numbers would lose the small ones
 
         def backward_dynamics(t: Tensor, y: Tensor) -> Tensor:
             """d/dt of (z, a, g) = (f, -J^T a, -f_theta^T a), flat."""
             z, a, _ = y.split(sizes)
             with torch.enable_grad():
-                z = z.view_as(w[0]).detach().requires_grad_()
-                dz = ctx.f(t, z)
+                z = z.view(shape).to(states.dtype).detach().requires_grad_()
+                dz = ctx.f(t.to(z.dtype), z)
             if not dz.requires_grad:  # f depends on the time alone
-                return torch.cat([dz.flatten(), torch.zeros_like(y[sizes[0] :])])
+                return torch.cat([dz.flatten().to(wide), torch.zeros_like(y[n:])])
             products = torch.autograd.grad(
-                dz, [z, *theta], a.view_as(dz), allow_unused=True, materialize_grads=True
+                dz, [z, *theta], a.view(shape).to(dz.dtype), allow_unused=True, materialize_grads=True
             )
-            dz = dz.detach().flatten()
-            return torch.cat([dz, *(-part.flatten() for part in products)])
+            return torch.cat([dz.detach().flatten().to(wide), *(-part.flatten() for part in products)])
 
-        a = torch.zeros_like(w[0])
+        a = torch.zeros_like(w[0], dtype=wide)
         g = a.new_zeros(sizes[2])  # the gradient of theta, gathered on the way back
         for i in reversed(range(1, len(times))):
             a = a + w[i]  # the jump at an observation
             y = torch.cat([states[i].flatten(), a.flatten(), g])  # z afresh, as it was stored
             _, a, g = ctx.solve_back(backward_dynamics, y, times[[i, i - 1]])[-1].split(sizes)
-            a = a.view_as(w[0])
+            a = a.view(shape)
 
         dtimes = None
         if ctx.needs_input_grad[3]:
@@ -118,4 +142,94 @@ class _Adjoint(torch.autograd.Function):
             dtimes[0] = -(a * ctx.f(times[0], states[0])).sum()  # z0 is given, whatever t0 is
             dtimes = torch.stack(dtimes).to(times)
         parts = g.split([p.numel() for p in theta])
-        return None, None, None, dtimes, a + w[0], *(v.view_as(p) for v, p in zip(parts, theta))
+        dtheta = (v.view_as(p).to(p.dtype) for v, p in zip(parts, theta))
+        return None, None, None, dtimes, (a + w[0]).to(w.dtype), *dtheta
+
+
+def odeint_checkpoint(
+    f: Dynamics,
+    z0: Float[Tensor, "*state"],
+    times: Float[Tensor, "n"],
+    parameters: Sequence[Tensor] | None = None,
+    method: str | Tableau = "dopri5",
+    statistics: Statistics | None = None,
+    **options,
+) -> Float[Tensor, "n *state"]:
+    """The states of `odelib.solvers.odeint`, with the same gradient at the memory of one of its steps.
+
+    The forward pass keeps the state at the start of every accepted step, and no more. The backward pass takes the steps
+    again, the last one first, and backpropagates through each before it takes the next. As in ANODE (Gholami, Keutzer
+    and Biros 2019) and ACA (Zhuang et al. 2020); rejected steps, whose sizes count as constants, are never taken again.
+
+    The arguments are those of odeint, and `parameters`: gradients reach z0 and these, which are those of f by default;
+    other tensors that f uses get none. f must give the same result when it is asked again. A step costs one more
+    evaluation of f for each of its stages, in the backward pass. There is no second derivative: autograd refuses it; nor
+    is there a gradient of `times`, for which ValueError is raised.
+    """
+    if parameters is None:
+        parameters = f.parameters() if isinstance(f, nn.Module) else ()
+    statistics = Statistics() if statistics is None else statistics
+    if not torch.is_grad_enabled():
+        return odeint(f, z0, times, method=method, statistics=statistics, **options)
+    if times.requires_grad:
+        raise ValueError("times get no gradient here; take odeint_adjoint")
+    tableau = TABLEAUS.get(method, method)  # an unknown name is odeint's to refuse
+    trained = [p for p in parameters if p.requires_grad]
+    f = under_this_autocast(f, z0.device.type)
+    return _Checkpoint.apply(f, times, tableau, statistics, options, z0, *trained)
+
+
+class _Checkpoint(torch.autograd.Function):
+    """Forward: solve, and keep the states between the steps. Backward: take each step again."""
+
+    @staticmethod
+    def forward(ctx, f, times, tableau, statistics, options, z0, *theta):
+        seen = Statistics(states=[])
+        try:
+            states = odeint(f, z0, times, method=tableau, statistics=seen, **options)
+        finally:
+            statistics.nfe += seen.nfe
+            statistics.steps += seen.steps
+        ctx.f, ctx.times, ctx.tableau = f, times.tolist(), tableau
+        ctx.starts = [step.t for step in seen.steps if step.accepted]
+        ctx.save_for_backward(*seen.states, *theta)
+        return states
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, w):
+        """w[i] is what the loss says about the state at times[i] directly."""
+        n = len(ctx.starts)
+        kept, theta = ctx.saved_tensors[:n], ctx.saved_tensors[n:]
+        ends = [*ctx.starts[1:], ctx.times[-1]]
+        a = torch.zeros_like(w[0])  # dL/dz at the end of the step
+        gradients = [torch.zeros_like(p) for p in theta]
+        left = len(ctx.times)  # the states at times[left:] have been dealt with
+        for z, t, t_next in reversed(list(zip(kept, ctx.starts, ends))):
+            inside = [i for i in range(left) if (ctx.times[i] - t) * (t_next - t) > 0]
+            z = z.detach().requires_grad_()
+            with torch.enable_grad():
+                z_next, states = take_step(ctx.f, t, t_next, z, ctx.tableau, [ctx.times[i] for i in inside])
+            a, *products = torch.autograd.grad(
+                [z_next, *states], [z, *theta], [a, *w[inside]], allow_unused=True, materialize_grads=True
+            )
+            for total, product in zip(gradients, products):
+                total += product
+            left -= len(inside)
+        return None, None, None, None, None, a + w[:left].sum(dim=0), *gradients
+
+
+def take_step(f, t, t_next, z, tableau, times) -> tuple[Tensor, list[Tensor]]:
+    """The state at the end of a step that the solver has taken before, and those at `times` within it."""
+
+    def velocity(t: float, z: Tensor) -> Tensor:
+        return f(z.new_full((), t), z)
+
+    between = any(s != t_next for s in times)
+    if tableau.fsal and not between:  # its last stage is the next step's business
+        tableau = replace(tableau, c=tableau.c[:-1], a=tableau.a[:-1], b=tableau.b[:-1], error=None, dense=None)
+    z_next, stages = runge_kutta_step(velocity, t, t_next, z, tableau)
+    f_next = None
+    if between:
+        f_next = stages[-1] if tableau.fsal else velocity(t_next, z_next)
+    return z_next, [state_within(s, t, t_next, z, z_next, stages, f_next, tableau) for s in times]

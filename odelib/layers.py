@@ -1,9 +1,9 @@
 """What stands before and after the ODE block: stems that shrink the image, the residual block, the head."""
 
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from odelib.odefunc import group_norm
+from odelib.shapes import Float
 
 
 class ResBlock(nn.Module):

@@ -1,74 +1,140 @@
 """Networks for images: stem, then an ODE block (or residual blocks, or nothing), then head."""
 
+from dataclasses import dataclass
+from typing import Literal
+
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
-from odelib.config import Config
-from odelib.data import Dataset
+from odelib.errors import OptionError
 from odelib.layers import STEMS, ResBlock, head
-from odelib.variations import Augment, dynamics, ode_block
+from odelib.noise import FixedDropout, NoisyODEBlock
+from odelib.odeblock import ODEBlock, Solver
+from odelib.odefunc import ODEfunc
+from odelib.options import Options
+from odelib.regularization import RegularizedODEBlock
+from odelib.shapes import Float, UInt8
+from odelib.variations import ACTIVATIONS, CONVOLUTIONS, NORMS, Acceleration, Augment, SecondOrder
+
+
+@dataclass(frozen=True)
+class Network(Options):
+    """What a network for images is made of. Raises OptionError for options that do not fit together."""
+
+    normalize: bool = False  # subtract the training images' mean, divide by their standard deviation
+    network: Literal["odenet", "resnet", "none"] = "odenet"  # ODE block, residual blocks or nothing
+    stem: Literal["conv", "res", "one-shot"] = "conv"  # how the image becomes the first state
+    width: int = 64  # channels of the state
+    blocks: int = 6  # residual blocks of a resnet
+    dropout: float = 0.0  # chance that a feature is dropped before the last layer
+
+    # Variations of the ODE block; the defaults are the published network
+    time: Literal["channel", "none"] = "channel"  # how the dynamics see the time: as a channel, or not at all
+    norm: Literal["group", "layer", "batch", "none"] = "group"  # normalisation in the dynamics
+    activation: Literal["relu", "softplus", "tanh", "swish"] = "relu"  # nonlinearity in the dynamics
+    block_dropout: float = 0.0  # dropout in the dynamics, held fixed along one solve
+    extra_channels: int = 0  # zeros appended to the state, an augmented Neural ODE
+    order: Literal[1, 2] = 1  # of the ODE; 2: half of the channels are position, half velocity
+    scales: int = 1  # ODE blocks one behind the other, each at half the resolution of the one before
+    kinetic: float = 0.0  # weight in the loss of the kinetic energy of the solution
+    jacobian: float = 0.0  # weight in the loss of the size of the Jacobian of f along the solution
+
+    def _check(self) -> None:
+        self._must_be_positive("width", "blocks", "scales")
+        self._must_be_a_share("dropout", "block_dropout")
+        self._must_not_be_negative("extra_channels", "kinetic", "jacobian")
+        if self.width > 32 and self.width % 32:
+            raise OptionError(f"width above 32 must be a multiple of 32 (GroupNorm has 32 groups), got {self.width}")
+        channels = self.width + self.extra_channels
+        if channels % self.order:
+            raise OptionError(f"order 2 halves the channels of the state; {channels} is odd")
+        if any(n > 32 and n % 32 for n in (channels, channels // self.order)):
+            raise OptionError(
+                f"width + extra_channels, and with order 2 its half, must be at most 32 or a multiple of 32 "
+                f"(GroupNorm has 32 groups), got {self.width} + {self.extra_channels}"
+            )
 
 
 class Normalize(nn.Module):
     """(x - mean) / std per channel. Buffers, so that they are stored with the weights and never trained."""
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, channels: int):
         super().__init__()
         self.register_buffer("mean", torch.zeros(channels, 1, 1))
         self.register_buffer("std", torch.ones(channels, 1, 1))
 
+    def set(self, images: UInt8[Tensor, "n c h w"]) -> None:
+        """Take mean and standard deviation of these images; a channel that is constant keeps its scale."""
+        pixels = images.float() / 255
+        std = pixels.std(dim=(0, 2, 3))[:, None, None]
+        self.mean.copy_(pixels.mean(dim=(0, 2, 3))[:, None, None])
+        self.std.copy_(torch.where(std > 0, std, torch.ones_like(std)))
+
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         return (x - self.mean) / self.std
+
+
+def dynamics(network: Network, channels: int) -> nn.Module:
+    """The right-hand side that `network` names, for a state of so many channels; by default an ODEfunc."""
+    convolution = CONVOLUTIONS[network.time]
+    if network.block_dropout:
+        plain = convolution
+
+        def convolution(channels: int, channels_out: int) -> nn.Module:
+            return FixedDropout(plain(channels, channels_out), network.block_dropout)
+
+    parts = NORMS[network.norm], convolution, ACTIVATIONS[network.activation]
+    if network.order == 1:
+        return ODEfunc(channels, *parts)
+    return SecondOrder(Acceleration(channels, ODEfunc(channels // 2, *parts)))
+
+
+def ode_block(f: nn.Module, network: Network, solver: Solver) -> ODEBlock:
+    """The ODEBlock around the dynamics f with the penalties and the noise that `network` names."""
+    if network.kinetic or network.jacobian:
+        return RegularizedODEBlock(f, solver, kinetic=network.kinetic, jacobian=network.jacobian)
+    return NoisyODEBlock(f, solver) if network.block_dropout else ODEBlock(f, solver)
 
 
 class ImageClassifier(nn.Module):
     """Images in [0, 1], (batch, channels, height, width), to logits (batch, classes).
 
     `stem` makes the state z(0), `block` carries it to z(1), `head` reads the class off it. The block is an ODEBlock
-    (with `extra_channels` after an Augment, with `scales` several of them), `config.blocks` ResBlocks, or the identity,
-    as `config.network` says.
+    (with `extra_channels` after an Augment, with `scales` several of them), `network.blocks` ResBlocks, or the
+    identity, as `network.network` says.
     """
 
-    def __init__(self, config: Config, channels: int, classes: int):
+    def __init__(self, network: Network, solver: Solver, channels: int, classes: int):
         super().__init__()
         self.channels, self.classes = channels, classes
-        self.normalize = Normalize(channels) if config.normalize else nn.Identity()
-        self.stem = STEMS[config.stem](channels, config.width)
-        features = config.width
-        if config.network == "odenet":
-            features += config.extra_channels
-            self.block = _ode_blocks(config, features)
-        elif config.network == "resnet":
-            self.block = nn.Sequential(*(ResBlock(config.width) for _ in range(config.blocks)))
+        self.normalize = Normalize(channels) if network.normalize else nn.Identity()
+        self.stem = STEMS[network.stem](channels, network.width)
+        features = network.width
+        self.block: nn.Module
+        if network.network == "odenet":
+            features += network.extra_channels
+            self.block = _ode_blocks(network, solver, features)
+        elif network.network == "resnet":
+            self.block = nn.Sequential(*(ResBlock(network.width) for _ in range(network.blocks)))
         else:
             self.block = nn.Identity()
-        self.head = head(features, classes, config.dropout)
+        self.head = head(features, classes, network.dropout)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes"]:
         return self.head(self.block(self.stem(self.normalize(x))))
 
 
-def _ode_blocks(config: Config, channels: int) -> nn.Module:
+def _ode_blocks(network: Network, solver: Solver, channels: int) -> nn.Module:
     """One ODEBlock; or a chain, where zeros are appended first, or where it goes on at a smaller scale."""
-    chain = [Augment(config.extra_channels)] if config.extra_channels else []
-    for scale in range(config.scales):
+    chain: list[nn.Module] = [Augment(network.extra_channels)] if network.extra_channels else []
+    for scale in range(network.scales):
         if scale:
             chain.append(ResBlock(channels, stride=2))
-        chain.append(ode_block(dynamics(config, channels), config))
+        chain.append(ode_block(dynamics(network, channels), network, solver))
     return chain[0] if len(chain) == 1 else nn.Sequential(*chain)
-
-
-def build(config: Config, data: Dataset) -> ImageClassifier:
-    """The network that `config` describes for the images of `data`, with first weights drawn from `config.seed`."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        model = ImageClassifier(config, data.channels, len(data.classes))
-    if config.normalize:
-        pixels = data.train.images.float() / 255
-        model.normalize.mean.copy_(pixels.mean(dim=(0, 2, 3))[:, None, None])
-        model.normalize.std.copy_(pixels.std(dim=(0, 2, 3))[:, None, None])
-    return model
 
 
 def count_parameters(module: nn.Module) -> int:

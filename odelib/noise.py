@@ -3,11 +3,11 @@
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from odelib.odeblock import ODEBlock
 from odelib.odefunc import Time
+from odelib.shapes import Float
 
 
 class HeldNoise(nn.Module):
@@ -30,15 +30,30 @@ class HeldNoise(nn.Module):
 class NoisyODEBlock(ODEBlock):
     """An ODEBlock that has the noise of its dynamics drawn anew whenever it begins to solve.
 
-    The adjoint's solve backwards meets the noise of the last solve forwards, so every forward pass must have had its
-    backward pass before the next one begins, as in any usual training loop.
+    But for gradient `direct`, the backward pass evaluates f with the noise of the last solve. So every forward pass must
+    have had its backward pass before the next one begins, as in any usual training loop; RuntimeError otherwise.
     """
 
-    def _solve(self, z: Tensor, times: Tensor) -> Tensor:
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._solves = 0
+
+    def _solve(self, z: Tensor, times: list[float]) -> Tensor:
         for module in self.f.modules():
             if isinstance(module, HeldNoise):
                 module.forget()
+        self._solves += 1
         return super()._solve(z, times)
+
+    def _dynamics_of_this_solve(self) -> Callable[[Tensor, Tensor], Tensor]:
+        this = self._solves
+
+        def dynamics(t: Tensor, z: Tensor) -> Tensor:
+            if this != self._solves:
+                raise RuntimeError("this block was solved again, with new noise, before the backward pass of this solve")
+            return self._dynamics(t, z)
+
+        return dynamics
 
 
 class FixedDropout(HeldNoise):

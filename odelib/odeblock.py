@@ -1,12 +1,12 @@
 """ODEBlock: a layer whose output is the solution of an ODE, and the one place where NFE is counted."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Literal
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torchdiffeq import odeint, odeint_adjoint
 
@@ -15,66 +15,44 @@ from torchdiffeq._impl.odeint import SOLVERS
 from torchdiffeq._impl.solvers import AdaptiveStepsizeODESolver, FixedGridODESolver
 
 from odelib import gradients, solvers
-from odelib.checkpoint import odeint_checkpoint
+from odelib.errors import OptionError
+from odelib.options import Options
+from odelib.shapes import Float
 
-METHODS = tuple(SOLVERS)
-FIXED_GRID = tuple(name for name, solver in SOLVERS.items() if issubclass(solver, FixedGridODESolver))
-ADAPTIVE = tuple(name for name, solver in SOLVERS.items() if issubclass(solver, AdaptiveStepsizeODESolver))
-GRADIENTS = ("direct", "adjoint", "seminorm", "checkpoint")
-LIBRARIES = {  # library: its methods, those of them on fixed grids, adaptive ones
-    "torchdiffeq": (METHODS, FIXED_GRID, ADAPTIVE),
-    "odelib": (
-        tuple(solvers.METHODS),
-        tuple(tableau.name for tableau in solvers.TABLEAUS if not tableau.adaptive),
-        tuple(tableau.name for tableau in solvers.TABLEAUS if tableau.adaptive),
-    ),
+
+@dataclass(frozen=True)
+class Methods:
+    """The methods of a library by name: those that choose their steps, and those on fixed grids."""
+
+    adaptive: tuple[str, ...]
+    fixed: tuple[str, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.adaptive + self.fixed
+
+
+def _of_torchdiffeq(kind: type) -> tuple[str, ...]:
+    return tuple(name for name, solver in SOLVERS.items() if issubclass(solver, kind))
+
+
+def _of_odelib(adaptive: bool) -> tuple[str, ...]:
+    return tuple(name for name, tableau in solvers.TABLEAUS.items() if tableau.adaptive == adaptive)
+
+
+# scipy_solver of torchdiffeq is left out: its LSODA keeps the square of the state, which no batch of images allows.
+LIBRARIES = {
+    "torchdiffeq": Methods(_of_torchdiffeq(AdaptiveStepsizeODESolver), _of_torchdiffeq(FixedGridODESolver)),
+    "odelib": Methods(_of_odelib(adaptive=True), _of_odelib(adaptive=False)),
 }
 
 
-class OptionError(ValueError):
-    """An option out of range, or options that do not fit together. The message says what is allowed."""
-
-
-def check_solver(
-    method: str,
-    rtol: float,
-    atol: float,
-    step_size: float | None,
-    gradient: str,
-    library: str = "torchdiffeq",
-    warm_start: bool = False,
-) -> None:
-    """Refuse solver options that do not fit together, by an OptionError."""
-    if library not in LIBRARIES:
-        raise OptionError(f"unknown library {library!r}; choose from {', '.join(LIBRARIES)}")
-    methods, fixed, adaptive = LIBRARIES[library]
-    if method not in methods:
-        raise OptionError(f"unknown method {method!r}; choose from {', '.join(methods)}")
-    if gradient not in GRADIENTS:
-        raise OptionError(f"unknown gradient {gradient!r}; choose from {', '.join(GRADIENTS)}")
-    if not (rtol > 0 and atol > 0):
-        raise OptionError(f"rtol and atol must be positive, got rtol={rtol:g}, atol={atol:g}")
-    if step_size is not None and method not in fixed:
-        raise OptionError(f"step_size is for fixed grids only ({', '.join(fixed)}), not for {method!r}")
-    if step_size is not None and not step_size > 0:
-        raise OptionError(f"step_size must be positive, got {step_size:g}")
-    if gradient == "seminorm" and method not in adaptive:
-        raise OptionError(f"gradient 'seminorm' changes how steps are chosen: {method!r} chooses none, take 'adjoint'")
-    if gradient == "direct" and method == "scipy_solver":
-        raise OptionError("scipy_solver leaves PyTorch, so it has no direct gradient; take gradient 'adjoint'")
-    if gradient == "checkpoint" and library != "odelib":
-        raise OptionError(f"gradient 'checkpoint' takes the steps again, which {library} does not; take library odelib")
-    if warm_start and (library != "odelib" or method not in adaptive):
-        raise OptionError("warm_start is for adaptive methods of library odelib")
-
-
-class ODEBlock(nn.Module):
-    """Carry the state from t0 to t1 along dz/dt = f(t, z).     (Chen et al. 2018, eq. 2)
-
-    z is (batch, ...), for images (batch, channels, height, width), and the result has the same shape.
+@dataclass(frozen=True)
+class Solver(Options):
+    """How an ODEBlock is solved and differentiated. Raises OptionError for options that do not fit together.
 
     method
-        any solver of the library: `METHODS` of the installed torchdiffeq, or of `odelib.solvers`.
+        a solver of the library: `LIBRARIES` lists them.
     rtol, atol
         the error that an adaptive solver allows in one step: 1e-3 is enough to train, comparing gradients needs
         1e-6 or less. NFE grows as they shrink. Fixed grids ignore them.
@@ -82,9 +60,9 @@ class ODEBlock(nn.Module):
         fixed grids only, in units of t; None takes one step from t0 to t1.
     gradient
         `direct` backpropagates through the steps of the solver; `adjoint` solves the adjoint equation backwards in
-        time (ibid., Algorithm 1); `seminorm` does so without letting the parameters' part decide the step size
-        (Kidger, Chen and Lyons 2021); `checkpoint`, with library odelib only, has the gradient of `direct` at the
-        memory of one step (`odelib.checkpoint`).
+        time (Chen et al. 2018, Algorithm 1); `seminorm` does so without letting the parameters' part decide the step
+        size (Kidger, Chen and Lyons 2021); `checkpoint`, with library odelib only, has the gradient of `direct` at the
+        memory of one step (`odelib.gradients.odeint_checkpoint`).
     library
         `torchdiffeq`, or the book's own solvers: `odelib`. Their rk4 are two different methods.
     warm_start
@@ -95,32 +73,75 @@ class ODEBlock(nn.Module):
         compute f with 16 bit numbers where torch.autocast finds that safe, as in convolutions. State, steps and error
         estimates keep the type of z. Where a processor has instructions for bfloat16, f is faster; it is about 0.5 %
         off, so that tolerances below 1e-3 mean nothing.
+    """
 
-    All are plain attributes: a trained block may be solved again with others. Raises OptionError for options that
-    do not fit together, and ValueError when f changes the shape of z: Euler would broadcast it without a word.
+    method: str = "dopri5"  # any solver of the library, such as dopri5, rk4, euler
+    rtol: float = 1e-3  # error allowed per step relative to the state (adaptive methods)
+    atol: float = 1e-3  # error allowed per step in units of the state (adaptive methods)
+    step_size: float | None = None  # fixed grids only; none is one step from t=0 to t=1
+    gradient: Literal["direct", "adjoint", "seminorm", "checkpoint"] = "direct"  # how the block is differentiated
+    library: Literal["torchdiffeq", "odelib"] = "torchdiffeq"  # whose solver; checkpoint is odelib's alone
+    warm_start: bool = False  # first step size taken from the batch before (adaptive methods of library odelib)
+    bf16: bool = False  # compute the dynamics with 16 bit numbers
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether the method chooses its steps."""
+        return self.method in LIBRARIES[self.library].adaptive
+
+    def _check(self) -> None:
+        methods = LIBRARIES[self.library]
+        if self.method not in methods.names:
+            raise OptionError(f"unknown method {self.method!r}; choose from {', '.join(methods.names)}")
+        if not (self.rtol > 0 and self.atol > 0):
+            raise OptionError(f"rtol and atol must be positive, got rtol={self.rtol:g}, atol={self.atol:g}")
+        if self.step_size is not None and self.adaptive:
+            raise OptionError(f"step_size is for fixed grids only ({', '.join(methods.fixed)}), not for {self.method!r}")
+        self._must_be_positive("step_size")
+        if self.gradient == "seminorm" and not self.adaptive:
+            raise OptionError(
+                f"gradient 'seminorm' changes how steps are chosen: {self.method!r} chooses none, take 'adjoint'"
+            )
+        if self.gradient == "checkpoint" and self.library != "odelib":
+            raise OptionError(
+                f"gradient 'checkpoint' takes the steps again, which {self.library} does not; take library odelib"
+            )
+        if self.warm_start and (self.library != "odelib" or not self.adaptive):
+            raise OptionError("warm_start is for adaptive methods of library odelib")
+
+    def __str__(self) -> str:
+        steps = f"rtol={self.rtol:g}, atol={self.atol:g}" if self.adaptive else f"step_size={self.step_size}"
+        method = f"{self.method} of odelib" if self.library == "odelib" else self.method
+        return f"{method}, {steps}, gradient={self.gradient}"
+
+
+class ODEBlock(nn.Module):
+    """Carry the state from t0 to t1 along dz/dt = f(t, z).     (Chen et al. 2018, eq. 2)
+
+    z is (batch, ...), for images (batch, channels, height, width), and the result has the same shape. f is a module or
+    a function; `solver` says how (`Solver`), and a trained block may be solved again with another:
+    `block.solver = replace(block.solver, rtol=1e-5)`.
+
+    But for gradient `direct`, the backward pass evaluates f anew. Then f must give again what it gave, so that dropout
+    in it is refused while training (`odelib.noise.FixedDropout` holds its noise along a solve), and gradients reach the
+    state and the parameters of f, no other tensor: one that f uses and that asks for a gradient is refused.
+
+    Raises OptionError for what is refused, and ValueError when f changes the shape of z: Euler would broadcast it
+    without a word.
     """
 
     def __init__(
-        self,
-        f: nn.Module,
-        method: str = "dopri5",
-        rtol: float = 1e-3,
-        atol: float = 1e-3,
-        step_size: float | None = None,
-        gradient: str = "direct",
-        t0: float = 0.0,
-        t1: float = 1.0,
-        library: str = "torchdiffeq",
-        warm_start: bool = False,
-        bf16: bool = False,
+        self, f: Callable[[Tensor, Tensor], Tensor], solver: Solver = Solver(), *, t0: float = 0.0, t1: float = 1.0
     ):
         super().__init__()
-        self.f = f
-        self.method, self.rtol, self.atol, self.step_size = method, rtol, atol, step_size
-        self.gradient, self.t0, self.t1 = gradient, t0, t1
-        self.library, self.warm_start, self.bf16 = library, warm_start, bf16
+        if not isinstance(solver, Solver):
+            raise OptionError(f"the solver of an ODEBlock must be a Solver, such as Solver('rk4'), got {solver!r}")
+        if t0 == t1:
+            raise OptionError(f"an ODEBlock needs two different end times, got t0 = t1 = {t0:g}")
+        self.f, self.solver, self.t0, self.t1 = f, solver.part(Solver), float(t0), float(t1)
         self._first_step: float | None = None  # for the next solve, with warm_start
-        self._check()
+        self._counters: list[Evaluations] = []  # of the scopes of count_evaluations that are open
+        self._uses_are_known = False  # whether f, in this solve, has been looked at for tensors that get no gradient
 
     def train(self, mode: bool = True) -> "ODEBlock":
         self._first_step = None
@@ -128,74 +149,131 @@ class ODEBlock(nn.Module):
 
     def forward(self, z: Float[Tensor, "b *state"]) -> Float[Tensor, "b *state"]:
         """The state at t1."""
-        return self._solve(z, z.new_tensor([self.t0, self.t1]))[-1]
+        return self._solve(z, [self.t0, self.t1])[-1]
 
     def trajectory(self, z: Float[Tensor, "b *state"], times: Float[Tensor, "n"]) -> Float[Tensor, "n b *state"]:
-        """The states at `times`, which run strictly from t0 towards t1; the first may be t0 itself."""
-        times = times.to(z)
-        from_t0 = len(times) > 0 and times[0] == self.t0
-        whole = times if from_t0 else torch.cat([z.new_tensor([self.t0]), times])
-        if not len(times) or not (whole.diff() * (self.t1 - self.t0) > 0).all():
-            raise ValueError(
-                f"times must run strictly from t0={self.t0:g} towards t1={self.t1:g}, got {times.tolist()}"
-            )
-        states = self._solve(z, whole) if len(whole) > 1 else z[None]
-        return states if from_t0 else states[1:]
+        """The states at `times`, which run strictly from t0 towards t1; the first may be t0 itself.
 
-    def _check(self) -> None:
-        check_solver(
-            self.method, self.rtol, self.atol, self.step_size, self.gradient, self.library, self.warm_start
-        )
-        if self.t0 == self.t1:
-            raise OptionError(f"an ODEBlock needs two different end times, got t0 = t1 = {self.t0:g}")
+        A fixed grid is that of `forward`: between its points Hermite's cubic interpolates. Times get no gradient.
+        """
+        if times.requires_grad:
+            raise ValueError("times get no gradient here; take odelib.gradients.odeint_adjoint")
+        asked = times.tolist()
+        whole = asked if asked and asked[0] == self.t0 else [self.t0, *asked]
+        direction = self.t1 - self.t0
+        if not asked or not all((after - before) * direction > 0 for before, after in zip(whole, whole[1:])):
+            raise ValueError(f"times must run strictly from t0={self.t0:g} towards t1={self.t1:g}, got {asked}")
+        if (self.t1 - whole[-1]) * direction > 0 and not self.solver.adaptive:
+            whole = [*whole, self.t1]  # the grid of forward ends there
+        states = self._solve(z, whole) if len(whole) > 1 else z[None]
+        start = len(whole) - len(asked) - (whole[-1] != asked[-1])
+        return states[start : start + len(asked)]
+
+    @property
+    def _parameters_of_f(self) -> tuple[Tensor, ...]:
+        return tuple(self.f.parameters()) if isinstance(self.f, nn.Module) else ()
 
     def _dynamics(self, t: Float[Tensor, ""], z: Float[Tensor, "b *state"]) -> Tensor:
-        with torch.autocast(z.device.type, torch.bfloat16) if self.bf16 else nullcontext():
+        for counter in self._counters:
+            counter.n += 1
+        with torch.autocast(z.device.type, torch.bfloat16) if self.solver.bf16 else nullcontext():
             dz = self.f(t, z)
         if dz.shape != z.shape:
             raise ValueError(f"f must keep the shape of the state: got {tuple(dz.shape)} for {tuple(z.shape)}")
+        if dz.requires_grad and self.solver.gradient != "direct" and not self._uses_are_known:
+            self._refuse_what_gets_no_gradient(dz, t, z)
         return dz.to(z.dtype)
 
-    def _solve(self, z: Tensor, times: Tensor) -> Tensor:
-        self._check()  # again, because the attributes may have been changed since the block was built
-        return self._solve_by_odelib(z, times) if self.library == "odelib" else self._solve_by_torchdiffeq(z, times)
+    def _dynamics_of_this_solve(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """f as the solver asks it, now and on the way back."""
+        return self._dynamics
 
-    def _solve_by_torchdiffeq(self, z: Tensor, times: Tensor) -> Tensor:
-        options = {} if self.step_size is None else {"step_size": self.step_size}
-        solver = dict(method=self.method, rtol=self.rtol, atol=self.atol, options=options)
-        if self.gradient == "direct":
-            return odeint(self._dynamics, z, times, **solver)
-        if self.gradient == "seminorm":
+    def _refuse_what_gets_no_gradient(self, dz: Tensor, t: Tensor, z: Tensor) -> None:
+        """Follow the graph of dz = f(t, z) to the tensors that it begins with."""
+        known = {id(tensor) for tensor in (t, z, *self._parameters_of_f)}
+        nodes, seen = [dz.grad_fn], {None, t.grad_fn, z.grad_fn}  # what t and z were made of is no matter of f
+        while nodes:
+            node = nodes.pop()
+            if node in seen:
+                continue
+            seen.add(node)
+            leaf = getattr(node, "variable", None)
+            if leaf is not None and id(leaf) not in known:
+                raise OptionError(
+                    f"f uses a tensor of shape {tuple(leaf.shape)} that asks for a gradient and is no parameter of f: "
+                    f"gradient {self.solver.gradient!r} would give it none; make it a parameter of f, or take 'direct'"
+                )
+            nodes += [before for before, _ in node.next_functions]
+        self._uses_are_known = True
+
+    def _refuse_dropout(self) -> None:
+        for module in self.f.modules() if isinstance(self.f, nn.Module) else ():
+            if isinstance(module, nn.modules.dropout._DropoutNd) and module.training and module.p:
+                raise OptionError(
+                    f"{type(module).__name__} in f draws anew at every evaluation, which gradient "
+                    f"{self.solver.gradient!r} cannot repeat; take odelib.noise.FixedDropout, or gradient 'direct'"
+                )
+
+    def _solve(self, z: Tensor, times: list[float]) -> Tensor:
+        if self.solver.gradient != "direct" and torch.is_grad_enabled():
+            self._refuse_dropout()
+            self._uses_are_known = False
+        solve = self._solve_by_odelib if self.solver.library == "odelib" else self._solve_by_torchdiffeq
+        return solve(z, times)
+
+    def _grid(self, times: list[float]) -> dict[str, float]:
+        """The step size that makes a fixed grid over `times` that of `forward`."""
+        if self.solver.step_size is not None:
+            return {"step_size": self.solver.step_size}
+        return {"step_size": abs(self.t1 - self.t0)} if len(times) > 2 and not self.solver.adaptive else {}
+
+    def _solve_by_torchdiffeq(self, z: Tensor, times: list[float]) -> Tensor:
+        f, s, grid = self._dynamics_of_this_solve(), self.solver, self._grid(times)
+        options = grid | {"interp": "cubic"} if grid and len(times) > 2 else grid
+        solver = dict(method=s.method, rtol=s.rtol, atol=s.atol, options=options)
+        moments = torch.tensor(times, dtype=torch.promote_types(z.dtype, torch.float32), device=z.device)
+        if s.gradient == "direct":
+            return odeint(f, z, moments, **solver)
+        if s.gradient == "seminorm":
             solver["adjoint_options"] = {"norm": "seminorm"}
-        return odeint_adjoint(self._dynamics, z, times, adjoint_params=tuple(self.f.parameters()), **solver)
+        return odeint_adjoint(f, z, moments, adjoint_params=self._parameters_of_f, **solver)
 
-    def _solve_by_odelib(self, z: Tensor, times: Tensor) -> Tensor:
-        theta = tuple(self.f.parameters())
-        solver = dict(method=self.method, rtol=self.rtol, atol=self.atol, step_size=self.step_size)
-        seen, warm = solvers.Statistics(), self.warm_start and self.training
+    def _solve_by_odelib(self, z: Tensor, times: list[float]) -> Tensor:
+        f, s, theta = self._dynamics_of_this_solve(), self.solver, self._parameters_of_f
+        moments = torch.tensor(times, dtype=torch.float64)  # on the CPU: a solver reads them, f never does
+        solver = dict(method=s.method, rtol=s.rtol, atol=s.atol, **self._grid(times))
+        seen, warm = solvers.Statistics(), s.warm_start and self.training
         forward = dict(solver, statistics=seen, first_step=self._first_step if warm else None)
-        if self.gradient == "direct":
-            states = solvers.odeint(self._dynamics, z, times, **forward)
-        elif self.gradient == "checkpoint":
-            states = odeint_checkpoint(self._dynamics, z, times, theta, **forward)
+        if s.gradient == "direct":
+            states = solvers.odeint(f, z, moments, **forward)
+        elif s.gradient == "checkpoint":
+            states = gradients.odeint_checkpoint(f, z, moments, theta, **forward)
         else:
             parts = [z.numel(), z.numel()]
-            if self.gradient == "adjoint":
+            if s.gradient == "adjoint":
                 parts += [p.numel() for p in theta if p.requires_grad]
             there = partial(solvers.odeint, **forward)
             back = partial(solvers.odeint, **solver, norm=gradients.norm_of_parts(parts))
-            states = gradients.odeint_adjoint(self._dynamics, z, times, there, theta, back)
-        if warm:
+            states = gradients.odeint_adjoint(f, z, moments, there, theta, back)
+        if warm and seen.steps:
             first = next(step for step in seen.steps if step.accepted)
-            factor = solvers.Controller().factor(first.ratio, 1.0, solvers.METHODS[self.method].order)
+            factor = solvers.Controller().factor(first.ratio, 1.0, solvers.TABLEAUS[s.method].order)
             self._first_step = abs(first.h) * factor
         return states
 
     def extra_repr(self) -> str:
-        fixed = self.method in LIBRARIES[self.library][1]
-        size = f"step_size={self.step_size}" if fixed else f"rtol={self.rtol:g}, atol={self.atol:g}"
-        solver = f"{self.method} of odelib" if self.library == "odelib" else self.method
-        return f"{solver}, {size}, gradient={self.gradient}, t from {self.t0:g} to {self.t1:g}"
+        return f"{self.solver}, t from {self.t0:g} to {self.t1:g}"
+
+
+def ode_blocks(model: nn.Module) -> list[ODEBlock]:
+    """Every ODEBlock of a model."""
+    return [module for module in model.modules() if isinstance(module, ODEBlock)]
+
+
+def change_solver(model: nn.Module, solver: Solver) -> None:
+    """Solve every ODEBlock of `model` with this solver from now on."""
+    for block in ode_blocks(model):
+        block.solver = solver.part(Solver)
 
 
 @dataclass
@@ -207,7 +285,7 @@ class Evaluations:
 
 @contextmanager
 def count_evaluations(model: nn.Module) -> Iterator[Evaluations]:
-    """Count the calls of f in every ODEBlock of `model` within the `with` block; nothing stays on the model.
+    """Count the evaluations of f in every ODEBlock of `model` within the `with` block; nothing stays on the model.
 
     Count the forward and the backward pass by one scope each::
 
@@ -216,15 +294,11 @@ def count_evaluations(model: nn.Module) -> Iterator[Evaluations]:
         with count_evaluations(model) as backward:
             loss.backward()
     """
-    seen = Evaluations()
-
-    def count(*_) -> None:
-        seen.n += 1
-
-    dynamics = {module.f for module in model.modules() if isinstance(module, ODEBlock)}  # two blocks may share one f
-    hooks = [f.register_forward_pre_hook(count) for f in dynamics]
+    seen, blocks = Evaluations(), ode_blocks(model)
+    for block in blocks:
+        block._counters.append(seen)
     try:
         yield seen
     finally:
-        for hook in hooks:
-            hook.remove()
+        for block in blocks:
+            block._counters = [counter for counter in block._counters if counter is not seen]

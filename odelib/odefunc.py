@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor, nn
+
+from odelib.shapes import Float
 
 Time = Float[Tensor, ""] | Float[Tensor, "b 1 1 1"]  # one for all images, or one for each
 

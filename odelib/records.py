@@ -1,11 +1,14 @@
-"""Records: a run as one JSON file, weights as one safetensors file. Written whole or not at all, never unpickled."""
+"""Records: a run or a measurement as one JSON file, weights as one safetensors file.
+
+Written whole or not at all, never unpickled. A record says where it was made, and by which code.
+"""
 
 import json
 import os
 import platform
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -17,22 +20,39 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from odelib import __version__
+from odelib import __version__, sources
 from odelib.config import Config
+from odelib.errors import RecordError
 from odelib.models import ImageClassifier
 from odelib.training import EpochMetrics
 
-# The book's records and weights: beside the package in a clone; for a package installed elsewhere, $ODELIB_RESULTS.
-RESULTS = Path(os.environ.get("ODELIB_RESULTS") or Path(__file__).parent.parent / "book" / "results")
+
+def _results() -> Path:
+    """The book's records and weights: beside the package in a clone; for a package installed elsewhere, where it says
+    $ODELIB_RESULTS, or a folder of where the command was given."""
+    beside = Path(__file__).parent.parent / "book" / "results"
+    return Path(os.environ.get("ODELIB_RESULTS") or (beside if beside.is_dir() else "results"))
 
 
-class RecordError(Exception):
-    """A record or weights file that cannot be read. The message says what is wrong with which file."""
+RESULTS = _results()
+
+# What changes the speed of the processor or the memory that is held, by the beginning of its name.
+SETTINGS = ("GOMP_", "KMP_", "LD_PRELOAD", "MALLOC_", "MKL_", "OMP_", "PYTORCH_", "TORCH_")
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """A small part of a measurement was repeated by later code, and the record's figures came out again."""
+
+    date: str
+    hardware: str
+    commit: str | None
+    sources: str  # digest of the code that repeated it
 
 
 @dataclass(frozen=True)
 class Environment:
-    """Where and when something was measured."""
+    """Where, when and by which code something was measured."""
 
     date: str  # UTC, when it began
     hardware: str  # name of the processor or GPU
@@ -42,25 +62,49 @@ class Environment:
     torch: str
     torchdiffeq: str
     odelib: str
+    # None in records that are older than these fields.
+    commit: str | None = None  # of the clone; + where the package had been changed since
+    settings: tuple[str, ...] | None = None  # of threads and allocator, `NAME=value`, those that were set (`SETTINGS`)
+    sources: str | None = None  # of a measurement: digest of the code that its figures depend on
+    confirmed: tuple[Confirmation, ...] = ()
 
     @classmethod
-    def here(cls, device: torch.device) -> "Environment":
-        """The environment of this process, computing on `device`."""
+    def here(cls, device: torch.device, module: str | None = None) -> "Environment":
+        """The environment of this process, computing on `device`; `module` is the one that makes a measurement."""
         return cls(
-            date=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M"),
-            hardware=torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+            date=_now(),
+            hardware=hardware(device),
             cores=os.cpu_count() or 1,
             threads=torch.get_num_threads(),
             python=platform.python_version(),
             torch=torch.__version__,
             torchdiffeq=version("torchdiffeq"),
             odelib=__version__,
+            commit=sources.commit(),
+            settings=tuple(f"{k}={v}" for k, v in sorted(os.environ.items()) if k.startswith(SETTINGS)),
+            sources=module and sources.digest(module),
         )
+
+    @property
+    def code(self) -> str:
+        """The commit, in words where there is none."""
+        if self.commit is None:
+            return "before commits were kept" if self.settings is None else "outside of a clone"
+        return f"commit {self.commit.rstrip('+')}" + (" and changes" if self.commit.endswith("+") else "")
+
+    def fits(self, digest: str) -> bool:
+        """Whether the code with this digest is the code that made the figures, or that confirmed them."""
+        return digest in (self.sources, *(confirmation.sources for confirmation in self.confirmed))
+
+    def confirm(self, device: torch.device, module: str) -> "Environment":
+        """The same with a note that the code of today makes the same figures."""
+        note = Confirmation(_now(), hardware(device), sources.commit(), sources.digest(module))
+        return replace(self, confirmed=(*self.confirmed, note))
 
     def __str__(self) -> str:
         return (
             f"{self.hardware}, {self.threads} of {self.cores} cores, {self.date} UTC, Python {self.python}, "
-            f"torch {self.torch}, torchdiffeq {self.torchdiffeq}, odelib {self.odelib}"
+            f"torch {self.torch}, torchdiffeq {self.torchdiffeq}, odelib {self.odelib} ({self.code})"
         )
 
 
@@ -112,16 +156,6 @@ class Run(Record):
         return self.metrics[-1]
 
 
-def load_study(name: str, folder: Path = RESULTS) -> dict[str, list[Run]]:
-    """The finished runs of a study by case, in the order of their seeds: `<folder>/<name>/<case>-seed<k>.json`."""
-    runs: dict[str, list[Run]] = {}
-    for path in sorted((folder / name).glob("*-seed*.json")):
-        run = Run.load(path)
-        if run.finished:
-            runs.setdefault(path.stem.rpartition("-seed")[0], []).append(run)
-    return {case: sorted(found, key=lambda run: run.config.seed) for case, found in runs.items()}
-
-
 def save_weights(path: str | Path, model: ImageClassifier, config: Config) -> None:
     """Write the model's tensors, with the config and the sizes that rebuild it, as one safetensors file."""
     sizes = {"channels": str(model.channels), "classes": str(model.classes)}
@@ -133,21 +167,12 @@ def load_weights(path: str | Path) -> tuple[ImageClassifier, Config]:
     tensors, metadata = load_tensors(path)
     try:
         config = dacite.from_dict(Config, json.loads(metadata["config"]), dacite.Config(strict=True, cast=[tuple]))
-        model = ImageClassifier(config, int(metadata["channels"]), int(metadata["classes"]))
+        model = ImageClassifier(config, config, int(metadata["channels"]), int(metadata["classes"]))
         model.load_state_dict(tensors)
     except (KeyError, ValueError, TypeError, AttributeError, RuntimeError, dacite.DaciteError) as error:
         reason = " ".join(str(error).split())  # torch writes a line per tensor
         raise RecordError(f"{path} does not hold a model of odelib: {reason}") from error
     return model.eval(), config
-
-
-def stored_weights(cases: Iterable[str], folder: Path) -> Iterator[tuple[str, int, Path]]:
-    """The weights of these cases in the folder of a study: the case, the seed, the file."""
-    for case in cases:
-        for path in sorted(folder.glob(f"{case}-seed*.safetensors")):
-            seed = path.stem.rpartition("-seed")[2]
-            if seed.isdigit():  # a checkpoint has more behind its number
-                yield case, int(seed), path
 
 
 def save_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
@@ -172,6 +197,15 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         part = Path(folder) / path.name
         write(part)
         part.replace(path)
+
+
+def hardware(device: torch.device) -> str:
+    """The name of the processor or GPU."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M")
 
 
 def _processor() -> str:

@@ -1,11 +1,12 @@
 """Regularisation of the dynamics: train it to be cheap to solve, by penalties integrated along the solution."""
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from odelib.noise import HeldNoise, NoisyODEBlock
+from odelib.odeblock import Solver
 from odelib.odefunc import Time
+from odelib.shapes import Float
 
 
 class Penalized(HeldNoise):
@@ -50,12 +51,13 @@ class RegularizedODEBlock(NoisyODEBlock):
     `penalty` is `kinetic` times the kinetic energy, the integral over t of ``|f|^2``, plus `jacobian` times the
     integral of ``|df/dz|^2``, both as means over the batch and over the numbers of the state. The solver integrates
     them with the state: they are as exact, cost no evaluation of their own, and every gradient mode differentiates
-    them. They take part in the choice of the step size. In eval mode the block is an ODEBlock. `solver` is what an
-    ODEBlock takes.
+    them. They take part in the choice of the step size. In eval mode the block is an ODEBlock.
     """
 
-    def __init__(self, f: nn.Module, *, kinetic: float = 0.0, jacobian: float = 0.0, **solver):
-        super().__init__(Penalized(f, jacobian > 0), **solver)
+    def __init__(
+        self, f: nn.Module, solver: Solver = Solver(), *, kinetic: float = 0.0, jacobian: float = 0.0, **times: float
+    ):
+        super().__init__(Penalized(f, jacobian > 0), solver, **times)
         self.kinetic, self.jacobian = kinetic, jacobian
         self.penalty: Tensor | float = 0.0
 
@@ -63,12 +65,15 @@ class RegularizedODEBlock(NoisyODEBlock):
         self.penalty = 0.0  # no solve has been made in this mode
         return super().train(mode)
 
-    def _solve(self, z: Tensor, times: Tensor) -> Tensor:
+    def __getstate__(self) -> dict:
+        return self.__dict__ | {"penalty": 0.0}  # a tensor with a history cannot be copied, nor belongs into a copy
+
+    def _solve(self, z: Tensor, times: list[float]) -> Tensor:
         if not self.training:
             return super()._solve(z, times)
         nothing_yet = z.new_zeros(len(z), 2, *z.shape[2:])
         states = super()._solve(torch.cat([z, nothing_yet], dim=1), times)
-        energy, size = states[-1, :, -2:].mean(dim=(0, 2, 3))
+        energy, size = states[-1, :, -2:].reshape(len(z), 2, -1).mean(dim=(0, 2))
         self.penalty = self.kinetic * energy + self.jacobian * size
         return states[:, :, :-2]
 

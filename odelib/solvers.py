@@ -10,16 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
+
+from odelib.errors import SolverError
+from odelib.shapes import Float
 
 Dynamics = Callable[[Tensor, Tensor], Tensor]
 Norm = Callable[[Tensor], Tensor]
 Numbers = tuple[int | float, ...]
-
-
-class SolverError(RuntimeError):
-    """A solve that cannot go on. The message says when, what, and what to try."""
 
 
 @dataclass(frozen=True)
@@ -131,8 +129,7 @@ TSIT5 = Tableau(  # Tsitouras 2011, 5 with an embedded 4; its numbers are publis
 )
 # fmt: on
 
-TABLEAUS = (EULER, MIDPOINT, HEUN, RK4, RK4_38, BOSH3, DOPRI5, TSIT5)
-METHODS = {tableau.name: tableau for tableau in TABLEAUS}
+TABLEAUS = {method.name: method for method in (EULER, MIDPOINT, HEUN, RK4, RK4_38, BOSH3, DOPRI5, TSIT5)}
 
 
 @dataclass(frozen=True)
@@ -198,7 +195,8 @@ class Controller:
 
 def root_mean_square(error: Tensor) -> Tensor:
     """The norm in which errors are measured: over the whole state, or over part of it."""
-    return error.square().mean().sqrt()
+    wide = error.to(torch.promote_types(error.dtype, torch.float32))  # squares of 16-bit numbers underflow
+    return wide.square().mean().sqrt()
 
 
 def odeint(
@@ -222,14 +220,15 @@ def odeint(
     interpolates between them and ends exactly at the last time, so f is never asked beyond it.
 
     method
-        a name in `METHODS`, or a Tableau.
+        a name in `TABLEAUS`, or a Tableau.
     rtol, atol
         the error allowed in one adaptive step, by default as a root mean square over the whole
         state (`norm`): 1e-3 is enough to train, comparing gradients needs 1e-6 or less. Fixed
         grids ignore them.
     step_size
-        fixed grids only: every interval of `times` is cut into equal steps no longer than this;
-        None takes one step an interval.
+        fixed grids only: the way from the first to the last time is cut into equal steps no longer
+        than this, and Hermite's cubic interpolates between them; None takes one step from each of
+        `times` to the next.
     first_step
         adaptive only: the size of the first step to try, in place of a guess by Hairer's rule.
     max_steps
@@ -238,9 +237,9 @@ def odeint(
     Gradients reach z0 and whatever f uses, by backpropagation through the accepted steps, whose
     sizes count as constants. Raises ValueError for bad input, SolverError when a solve fails.
     """
-    tableau = METHODS.get(method) if isinstance(method, str) else method
+    tableau = TABLEAUS.get(method) if isinstance(method, str) else method
     if tableau is None:
-        raise ValueError(f"unknown method {method!r}; choose from {', '.join(METHODS)}")
+        raise ValueError(f"unknown method {method!r}; choose from {', '.join(TABLEAUS)}")
     if times.ndim != 1 or not len(times) or not torch.isfinite(times).all():
         raise ValueError(f"times must be a vector of finite numbers, got {times.tolist()}")
     if not ((times.diff() >= 0).all() or (times.diff() <= 0).all()):
@@ -249,7 +248,7 @@ def odeint(
         raise ValueError("times get no gradient here; take odelib.gradients.odeint_adjoint")
     if not z0.is_floating_point():
         raise ValueError(f"the state must be of floats, got {z0.dtype}")
-    fixed = ", ".join(m.name for m in TABLEAUS if not m.adaptive)
+    fixed = ", ".join(m.name for m in TABLEAUS.values() if not m.adaptive)
     if tableau.adaptive and step_size is not None:
         raise ValueError(f"step_size is for fixed grids ({fixed}); {tableau.name} chooses steps")
     if not tableau.adaptive and first_step is not None:
@@ -259,6 +258,8 @@ def odeint(
     for name, value in (("step_size", step_size), ("first_step", first_step)):
         if value is not None and not 0 < value < math.inf:
             raise ValueError(f"{name} must be positive, got {value:g}")
+    if not z0.numel():  # no image, no error to measure
+        return torch.stack([z0] * len(times))
 
     statistics = Statistics() if statistics is None else statistics
 
@@ -276,8 +277,8 @@ def odeint(
         options = (first_step, max_steps, controller, statistics)
         states = adaptive_steps(velocity, z0, times.tolist(), tableau, tolerance, *options)
     else:
-        size = math.inf if step_size is None else step_size
-        states = fixed_steps(velocity, z0, times.tolist(), tableau, size, max_steps, statistics)
+        grid = grid_points(times, step_size, max_steps)
+        states = fixed_steps(velocity, z0, times.tolist(), tableau, grid, statistics)
     return torch.stack(states)
 
 
@@ -306,29 +307,44 @@ def runge_kutta_step(
     return z_stage if tableau.fsal else combine(z, h, tableau.b, stages), stages
 
 
-def fixed_steps(
-    velocity, z, times, tableau, step_size, max_steps, statistics
-) -> list[Tensor]:
-    """The states at `times`, each interval cut into equal steps of `step_size` at most."""
-    states, first, taken = [z], None, 0
-    for start, end in zip(times, times[1:]):
-        n = math.ceil(abs(end - start) / step_size * (1 - 1e-9))  # 1.1 / 0.1 is 11
+def grid_points(times: Tensor, step_size: float | None, max_steps: int) -> list[float]:
+    """Where the steps of a fixed grid begin and end."""
+    values = times.tolist()
+    start, end = values[0], values[-1]
+    if step_size is None:
+        grid = [start, *(s for before, s in zip(values, values[1:]) if s != before)]
+        n = len(grid) - 1
+    else:
+        # In float32, 0.3 is 0.30000001: rounding shall not make a fourth step of 0.1.
+        rounding = 4 * torch.finfo(times.dtype).eps if times.is_floating_point() else 0.0
+        n = math.ceil(min(abs(end - start) / step_size * (1 - rounding), 1e18))
         n = max(n, int(start != end))
-        taken += n
-        if taken > max_steps:
-            need = f"{taken} steps are needed to reach t={end:g}"
-            raise SolverError(f"{need}, max_steps is {max_steps}; raise it, or step_size")
-        for i in range(n):
-            t = start + (end - start) * (i / n)
-            t_next = end if i == n - 1 else start + (end - start) * ((i + 1) / n)
-            z_start = z
-            z, stages = runge_kutta_step(velocity, t, t_next, z_start, tableau, first)
-            first = stages[-1] if tableau.fsal else None
-            statistics.add(Step(t, t_next - t), z_start)
-            if not torch.isfinite(z.detach()).all():
-                step = f"the step from t={t:g} to t={t_next:g}"
-                raise SolverError(f"{step} made a non-finite state; try a smaller step_size")
-        states.append(z)
+    if n > max_steps:
+        need = f"{n} steps are needed to reach t={end:g}"
+        raise SolverError(f"{need}, max_steps is {max_steps}; raise it, or step_size")
+    if step_size is not None:
+        grid = [start + (end - start) * (i / n) for i in range(n)] + [end]
+    return grid
+
+
+def fixed_steps(velocity, z, times, tableau, grid, statistics) -> list[Tensor]:
+    """The states at `times`, by one step from each point of `grid` to the next."""
+    states = [z for s in times if s == grid[0]]  # more than one where times repeat
+    first = None  # the first stage of the next step, if known
+    for t, t_next in zip(grid, grid[1:]):
+        z_start = z
+        z, stages = runge_kutta_step(velocity, t, t_next, z_start, tableau, first)
+        first = stages[-1] if tableau.fsal else None
+        statistics.add(Step(t, t_next - t), z_start)
+        if not torch.isfinite(z.detach()).all():
+            step = f"the step from t={t:g} to t={t_next:g}"
+            raise SolverError(f"{step} made a non-finite state; try a smaller step_size")
+        for s in times[len(states) :]:
+            if (t_next - s) * (t_next - t) < 0:  # not yet reached
+                break
+            if s != t_next and first is None:
+                first = velocity(t_next, z)
+            states.append(state_within(s, t, t_next, z_start, z, stages, first, tableau))
     return states
 
 

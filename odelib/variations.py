@@ -3,14 +3,10 @@
 from functools import partial
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
-from odelib.config import Config
-from odelib.noise import FixedDropout, NoisyODEBlock
-from odelib.odeblock import ODEBlock
-from odelib.odefunc import ODEfunc, Time, TimeConv2d, group_norm
-from odelib.regularization import RegularizedODEBlock
+from odelib.odefunc import Time, TimeConv2d, group_norm
+from odelib.shapes import Float
 
 # Batch normalisation is here to show what it does: see the test of its trap.
 NORMS = {
@@ -79,27 +75,3 @@ class Acceleration(nn.Module):
 
     def forward(self, t: Time, z: Float[Tensor, "b c h w"]) -> Float[Tensor, "b half h w"]:
         return self.f(t, self.mix(z))
-
-
-def dynamics(config: Config, channels: int) -> nn.Module:
-    """The right-hand side that `config` names, for a state of so many channels; by default an ODEfunc."""
-    convolution = CONVOLUTIONS[config.time]
-    if config.block_dropout:
-        plain = convolution
-
-        def convolution(channels: int, channels_out: int) -> nn.Module:
-            return FixedDropout(plain(channels, channels_out), config.block_dropout)
-
-    parts = NORMS[config.norm], convolution, ACTIVATIONS[config.activation]
-    if config.order == 1:
-        return ODEfunc(channels, *parts)
-    return SecondOrder(Acceleration(channels, ODEfunc(channels // 2, *parts)))
-
-
-def ode_block(f: nn.Module, config: Config) -> ODEBlock:
-    """The ODEBlock around the dynamics f with the solver, the penalties and the noise that `config` names."""
-    names = ("method", "rtol", "atol", "step_size", "gradient", "library", "warm_start", "bf16")
-    solver = {name: getattr(config, name) for name in names}
-    if config.kinetic or config.jacobian:
-        return RegularizedODEBlock(f, kinetic=config.kinetic, jacobian=config.jacobian, **solver)
-    return NoisyODEBlock(f, **solver) if config.block_dropout else ODEBlock(f, **solver)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from odelib import Config, Dataset, load
+from odelib import Config, Dataset, load_dataset
 
 matplotlib.use("Agg")
 
@@ -28,7 +28,7 @@ def isolated(monkeypatch, tmp_path):
 
 @pytest.fixture(scope="session")
 def sample() -> Dataset:
-    return load("mnist-sample")
+    return load_dataset("mnist-sample")
 
 
 @pytest.fixture(scope="session")

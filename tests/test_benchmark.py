@@ -7,13 +7,14 @@ import pytest
 import torch
 from torch import nn
 
-from odelib import build, libraries
-from odelib.benchmark import CASES, SCRIPT, Benchmark, measure_benchmark, with_solver
+from odelib import Solver, build
+from odelib.measurements import other_libraries
+from odelib.measurements.benchmark import Benchmark, CASES, SCRIPT, measure_benchmark, network_of
 from odelib.cli import main
-from odelib.gradient_error import block_gradient, relative
+from odelib.measurements.gradient_error import block_gradient, relative
 from odelib.odeblock import ODEBlock
 from odelib.odefunc import ODEfunc
-from odelib.timing import interleave
+from odelib.measurements.timing import interleave
 
 CPU = torch.device("cpu")
 
@@ -74,7 +75,7 @@ def test_every_library_computes_the_same_gradient(name, monkeypatch):
         pytest.skip(f"{name} is not installed")
     z, w = torch.randn(3, 4, 5, 5), torch.randn(3, 4, 5, 5)
     dz, dtheta, nfe = block_pass(z, w)
-    exact = block_gradient(ODEBlock(copy.deepcopy(f).double(), rtol=1e-9, atol=1e-9), z.double(), w.double())
+    exact = block_gradient(ODEBlock(copy.deepcopy(f).double(), Solver(rtol=1e-9, atol=1e-9)), z.double(), w.double())
     bound = 0.5 if name == "torchdyn" else 0.1  # torchdyn also differentiates its choice of the first step
     assert relative(dz.flatten(), exact.state) < bound
     assert relative(torch.cat([g.flatten() for g in dtheta]), exact.theta) < bound

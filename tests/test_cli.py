@@ -10,9 +10,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from odelib import Config, RecordError, Run, load_study
+from odelib import Config, RecordError, Run
+from odelib.studies import STUDIES
 from odelib.cli import main
-from odelib.experiments import STUDIES, Case, load_measurement, missing, run, study_measurements
+from odelib.runs import run
+from odelib.studies import Case, STUDIES
 from odelib.records import RESULTS, load_tensors
 
 SMALL = "--stem one-shot --width 8 --method rk4 --batch-size 16 --lr 0.05 --dataset mnist --device cpu".split()

@@ -436,10 +436,12 @@ def test_a_notebook_runs_from_an_installed_package(page, colab, tmp_path):
     python, environ, cwd = colab
     path = tmp_path / f"{page}.ipynb"
     nbformat.write(notebook(BOOK, page, {}, first_cell("unused")), path)
-    run = """
-import sys, nbclient, nbformat
+    run = f"""
+import sys, nbformat
+sys.path.insert(0, {str(ROOT / "book" / "_ext")!r})
+from notebook_client import NotebookClient
 made = nbformat.read(sys.argv[1], as_version=4)
-nbclient.NotebookClient(made, timeout=300).execute()
+NotebookClient(made, timeout=300).execute()
 """
     done = subprocess.run([python, "-c", run, path], cwd=cwd, env=environ, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]

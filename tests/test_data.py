@@ -19,7 +19,7 @@ from torchvision import datasets
 from torchvision.datasets.utils import extract_archive
 
 import odelib.data
-from odelib import DataError, Images, load
+from odelib import DataError, Images, load_dataset
 from odelib.data import NAMES, batches, data_root, random_crop, random_flip
 
 # Samples
@@ -34,7 +34,7 @@ from odelib.data import NAMES, batches, data_root, random_crop, random_flip
     ],
 )
 def test_samples_hold_equally_many_images_of_every_class(name, shape, train, test):
-    data = load(name)
+    data = load_dataset(name)
     assert data.name == name and len(data.classes) == 10 and data.channels == shape[0] and data.validation is None
     for part, n in ((data.train, train), (data.test, test)):
         assert len(part) == n
@@ -46,21 +46,21 @@ def test_samples_hold_equally_many_images_of_every_class(name, shape, train, tes
 
 @pytest.mark.parametrize("name", ["mnist-sample", "fashion-mnist-sample", "cifar10-sample"])
 def test_no_test_image_of_a_sample_is_a_training_image(name):
-    data = load(name)
+    data = load_dataset(name)
     train, test = ({image.numpy().tobytes() for image in part.images} for part in (data.train, data.test))
     assert not train & test
 
 
 def test_samples_need_no_data_root(monkeypatch, tmp_path):
     monkeypatch.setenv("ODELIB_DATA", str(tmp_path / "nowhere"))
-    load("mnist-sample")
+    load_dataset("mnist-sample")
     assert not (tmp_path / "nowhere").exists()
 
 
 def test_a_sample_that_is_gone_is_a_matter_of_the_package(monkeypatch, tmp_path):
     monkeypatch.setattr(odelib.data, "SAMPLES", tmp_path)
     with pytest.raises(DataError, match="mnist-sample.npz cannot be read .*install odelib again"):
-        load("mnist-sample")
+        load_dataset("mnist-sample")
 
 
 def test_data_root_is_the_argument_else_the_variable_else_the_cache(monkeypatch, tmp_path):
@@ -159,7 +159,7 @@ def test_fewer_images_than_a_batch_make_one_batch_of_all(generator):
 
 @pytest.mark.parametrize("augment", ["none", "crop", "crop-flip"])
 def test_augmented_batches_keep_shape_type_and_range(augment):
-    data = load("cifar10-sample").train.pick(slice(0, 40))
+    data = load_dataset("cifar10-sample").train.pick(slice(0, 40))
     ((x, _),) = batches(data, 40, augment, torch.Generator().manual_seed(0))
     assert x.shape == (40, 3, 32, 32) and x.dtype == torch.float32
     assert 0 <= x.min() and x.max() <= 1
@@ -232,7 +232,7 @@ def arrays(n=6, shape=(28, 28, 1), **other):
 
 def test_a_stored_set_is_read_without_download(tmp_path):
     np.savez(tmp_path / "mnist.npz", **arrays())
-    data = load("mnist", tmp_path)
+    data = load_dataset("mnist", tmp_path)
     assert data.train.images.shape == (6, 1, 28, 28)
     assert data.train.labels.tolist() == [0, 1, 2, 3, 4, 5] and data.test.labels.tolist() == [1, 9]
 
@@ -241,7 +241,7 @@ def test_a_stored_set_is_read_without_download(tmp_path):
 def test_images_lie_row_by_row_in_memory(tmp_path, channels):
     """Strides of channels last would make every convolution take that layout."""
     np.savez(tmp_path / "mnist.npz", **arrays(shape=(4, 5, channels)))
-    images = load("mnist", tmp_path).train.images
+    images = load_dataset("mnist", tmp_path).train.images
     assert images.stride() == (20 * channels, 20, 5, 1)
 
 
@@ -249,7 +249,7 @@ def test_channels_are_read_from_the_last_axis(tmp_path):
     image = np.zeros((6, 4, 5, 3), np.uint8)
     image[..., 0], image[..., 1], image[..., 2] = 10, 20, 30
     np.savez(tmp_path / "cifar10.npz", **arrays(shape=(4, 5, 3), train_images=image))
-    data = load("cifar10", tmp_path)
+    data = load_dataset("cifar10", tmp_path)
     assert data.train.images.shape == (6, 3, 4, 5)
     assert data.train.images[2, :, 3, 4].tolist() == [10, 20, 30]
 
@@ -283,7 +283,7 @@ def test_channels_are_read_from_the_last_axis(tmp_path):
 def test_a_wrong_array_is_named_with_what_to_do(tmp_path, change, message):
     np.savez(tmp_path / "mnist.npz", **arrays(**change))
     with pytest.raises(DataError, match=message) as caught:
-        load("mnist", tmp_path)
+        load_dataset("mnist", tmp_path)
     assert str(tmp_path / "mnist.npz") in str(caught.value)
     assert "delete it to have it downloaded again" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -332,14 +332,14 @@ def zip_of_text():
 def test_a_damaged_file_is_named_with_what_to_do(tmp_path, content, message):
     (tmp_path / "mnist.npz").write_bytes(content)
     with pytest.raises(DataError, match=message) as caught:
-        load("mnist", tmp_path)
+        load_dataset("mnist", tmp_path)
     assert str(tmp_path / "mnist.npz") in str(caught.value)
     assert "delete it to have it downloaded again" in str(caught.value)
 
 
 def test_an_unknown_name_is_answered_with_all_names():
     with pytest.raises(DataError, match="no data set 'mnits'") as caught:
-        load("mnits")
+        load_dataset("mnits")
     assert all(name in str(caught.value) for name in NAMES)
 
 
@@ -375,7 +375,7 @@ def fake_svhn(root, split, download):
 @pytest.mark.parametrize("name, cls, fake", [("cifar10", "CIFAR10", fake_cifar), ("svhn", "SVHN", fake_svhn)])
 def test_colour_images_of_a_download_are_stored_channels_last_and_read_back(monkeypatch, tmp_path, name, cls, fake):
     use(monkeypatch, name, cls, fake)
-    data = load(name, tmp_path)
+    data = load_dataset(name, tmp_path)
     assert len(data.train) == 3 and len(data.test) == 2
     assert data.train.labels.tolist() == [0, 1, 2]
     with np.load(tmp_path / f"{name}.npz") as stored:
@@ -388,7 +388,7 @@ def test_colour_images_of_a_download_are_stored_channels_last_and_read_back(monk
 @pytest.mark.parametrize("name, cls", [("mnist", "MNIST"), ("fashion-mnist", "FashionMNIST")])
 def test_grey_images_of_a_download_get_a_channel_and_are_read_back(monkeypatch, tmp_path, name, cls):
     use(monkeypatch, name, cls, fake_mnist)
-    data = load(name, tmp_path)
+    data = load_dataset(name, tmp_path)
     assert torch.equal(data.train.images, fake_mnist(None, True, True).data[:, None])
     assert data.test.labels.tolist() == [0, 1] and data.channels == 1
 
@@ -420,7 +420,7 @@ def test_fashion_mnist_is_read_from_files_in_the_published_format(monkeypatch, t
         extract_archive(str(path), download_root)
 
     monkeypatch.setattr("torchvision.datasets.mnist.download_and_extract_archive", download)
-    data = load("fashion-mnist", tmp_path)
+    data = load_dataset("fashion-mnist", tmp_path)
     assert torch.equal(data.train.images[:, 0], torch.from_numpy(images["train"]))
     assert torch.equal(data.test.images[:, 0], torch.from_numpy(images["t10k"]))
     assert [data.classes[k] for k in data.train.labels] == ["ankle boot", "T-shirt", "dress", "dress", "trouser"]
@@ -439,7 +439,7 @@ def test_svhn_is_read_from_files_in_the_published_format(monkeypatch, tmp_path):
 
     monkeypatch.setattr("torchvision.datasets.svhn.download_url", download)
     monkeypatch.setattr("torchvision.datasets.svhn.check_integrity", lambda *_: True)
-    data = load("svhn", tmp_path)
+    data = load_dataset("svhn", tmp_path)
     assert data.train.labels.tolist() == [0, 1, 9, 0] and data.test.labels.tolist() == [5, 0]
     assert torch.equal(data.train.images, torch.from_numpy(x["train"].transpose(3, 2, 0, 1)))
     assert torch.equal(data.test.images, torch.from_numpy(x["test"].transpose(3, 2, 0, 1)))
@@ -447,13 +447,13 @@ def test_svhn_is_read_from_files_in_the_published_format(monkeypatch, tmp_path):
 
 def test_a_set_is_downloaded_once(monkeypatch, tmp_path):
     use(monkeypatch, "mnist", "MNIST", fake_mnist)
-    first = load("mnist", tmp_path)
+    first = load_dataset("mnist", tmp_path)
 
     def refuse(root, train, download):
         raise AssertionError("downloaded again")
 
     use(monkeypatch, "mnist", "MNIST", refuse)
-    assert torch.equal(load("mnist", tmp_path).train.images, first.train.images)
+    assert torch.equal(load_dataset("mnist", tmp_path).train.images, first.train.images)
 
 
 def test_nothing_but_the_npz_stays_in_the_data_root(monkeypatch, tmp_path):
@@ -463,7 +463,7 @@ def test_nothing_but_the_npz_stays_in_the_data_root(monkeypatch, tmp_path):
         return fake_mnist(root, train, download)
 
     use(monkeypatch, "mnist", "MNIST", littering)
-    load("mnist", tmp_path)
+    load_dataset("mnist", tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mnist.npz"]
 
 
@@ -488,7 +488,7 @@ def test_a_failed_download_is_one_line_and_leaves_nothing_behind(monkeypatch, tm
 
     use(monkeypatch, "mnist", "MNIST", failing)
     with pytest.raises(DataError, match="mnist could not be downloaded to .*mnist.npz") as caught:
-        load("mnist", tmp_path)
+        load_dataset("mnist", tmp_path)
     assert "\n" not in str(caught.value)
     assert "connect to the network, or put mnist.npz there, or take a set whose name ends in -sample" in str(caught.value)
     assert list(tmp_path.iterdir()) == []
@@ -503,14 +503,14 @@ def test_real_torchvision_without_a_network_ends_in_the_same_line(tmp_path, monk
     monkeypatch.setattr("urllib.request.urlopen", unreachable)
     for name in ("mnist", "fashion-mnist", "cifar10", "svhn"):
         with pytest.raises(DataError, match=f"{name} could not be downloaded"):
-            load(name, tmp_path)
+            load_dataset(name, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_data_root_that_cannot_be_made_is_a_data_error(tmp_path):
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(DataError, match="mnist could not be downloaded"):
-        load("mnist", tmp_path / "file" / "root")
+        load_dataset("mnist", tmp_path / "file" / "root")
 
 
 # Folders of images
@@ -531,7 +531,7 @@ def folder(tmp_path):
 
 @pytest.mark.parametrize("size", [8, 64])
 def test_a_folder_is_a_data_set_of_square_colour_images(folder, size):
-    data = load(str(folder), image_size=size)
+    data = load_dataset(str(folder), image_size=size)
     assert data.name == "pets" and data.classes == ("cat", "dog")
     assert data.train.images.shape == (6, 3, size, size) and data.test.images.shape == (4, 3, size, size)
     assert data.train.labels.tolist() == [0, 0, 0, 1, 1, 1] and data.test.labels.tolist() == [0, 0, 1, 1]
@@ -544,11 +544,11 @@ def test_the_centre_of_an_oblong_image_is_taken(folder):
     wide = np.zeros((10, 30, 3), np.uint8)
     wide[:, 10:20] = 255
     Image.fromarray(wide).save(folder / "train" / "cat" / "0.png")
-    assert load(str(folder), image_size=10).train.images[0].min() == 255
+    assert load_dataset(str(folder), image_size=10).train.images[0].min() == 255
 
 
 def test_a_folder_in_the_data_root_is_a_data_set_by_its_name(folder):
-    by_path, by_name = load(str(folder)), load("pets", folder.parent)
+    by_path, by_name = load_dataset(str(folder)), load_dataset("pets", folder.parent)
     assert by_name.name == "pets" and torch.equal(by_name.train.images, by_path.train.images)
 
 
@@ -556,26 +556,26 @@ def test_a_folder_in_the_data_root_is_a_data_set_by_its_name(folder):
 def test_a_missing_split_is_named(folder, missing):
     (folder / missing).rename(folder / "elsewhere")
     with pytest.raises(DataError, match=f"has no folder {missing}/; images belong in .*{missing}/<class>/"):
-        load(str(folder))
+        load_dataset(str(folder))
 
 
 def test_an_empty_class_is_named(folder):
     (folder / "val" / "bird").mkdir()
     with pytest.raises(DataError, match="val: .*bird"):
-        load(str(folder))
+        load_dataset(str(folder))
 
 
 def test_a_split_without_classes_is_a_data_error(folder):
     (folder / "val").rename(folder / "old")
     (folder / "val").mkdir()
     with pytest.raises(DataError, match="val"):
-        load(str(folder))
+        load_dataset(str(folder))
 
 
 def test_different_classes_in_train_and_val_are_named(folder):
     (folder / "val" / "dog").rename(folder / "val" / "wolf")
     with pytest.raises(DataError, match="train/ and val/ must have the same classes, only one has dog, wolf"):
-        load(str(folder))
+        load_dataset(str(folder))
 
 
 def truncated(path):
@@ -610,5 +610,5 @@ def huge(path):
 def test_a_damaged_image_is_named(folder, damage):
     damage(folder / "train" / "dog" / "1.png")
     with pytest.raises(DataError, match="1.png") as caught:
-        load(str(folder))
+        load_dataset(str(folder))
     assert "\n" not in str(caught.value)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from odelib import Config, ImageClassifier, ODEBlock, ODEfunc, count_evaluations
+from odelib import Config, ImageClassifier, ODEBlock, ODEfunc, Solver, count_evaluations
 
 TIGHT = dict(rtol=1e-10, atol=1e-12)
 
@@ -47,7 +47,7 @@ def distance(ours, theirs):
 
 @pytest.mark.parametrize("gradient", ["direct", "adjoint", "seminorm"])
 def test_gradient_of_input_and_every_parameter_is_that_of_finite_differences(gradient):
-    block = ODEBlock(Smooth(), gradient=gradient, **TIGHT)
+    block = ODEBlock(Smooth(), Solver(gradient=gradient, **TIGHT))
     names, parameters = zip(*block.named_parameters())
     z = torch.randn(2, 3, dtype=torch.float64, requires_grad=True)
 
@@ -79,8 +79,8 @@ def test_gradient_of_input_and_every_parameter_is_that_of_finite_differences(gra
 def test_adjoint_equals_direct_at_tight_tolerance(gradient, t0, t1):
     f = Smooth()
     z, weight = torch.randn(2, 5, 3, dtype=torch.float64)
-    direct = gradients(ODEBlock(f, t0=t0, t1=t1, **TIGHT), z, weight)
-    adjoint = gradients(ODEBlock(f, t0=t0, t1=t1, gradient=gradient, **TIGHT), z, weight)
+    direct = gradients(ODEBlock(f, Solver(**TIGHT), t0=t0, t1=t1), z, weight)
+    adjoint = gradients(ODEBlock(f, Solver(gradient=gradient, **TIGHT), t0=t0, t1=t1), z, weight)
     assert min(g.norm() for g in direct) > 1e-3
     assert distance(adjoint, direct) < 1e-6
 
@@ -90,14 +90,14 @@ def test_adjoint_equals_direct_for_the_dynamics_of_the_network(gradient):
     """With Softplus in the place of ReLU; norm3's bias and the convolutions' time weights are among the parameters."""
     f = smooth_odefunc(4)
     z, weight = torch.randn(2, 2, 4, 4, 4, dtype=torch.float64)
-    direct = gradients(ODEBlock(f, rtol=1e-8, atol=1e-8), z, weight)
-    adjoint = gradients(ODEBlock(f, gradient=gradient, rtol=1e-8, atol=1e-8), z, weight)
+    direct = gradients(ODEBlock(f, Solver(rtol=1e-8, atol=1e-8)), z, weight)
+    adjoint = gradients(ODEBlock(f, Solver(gradient=gradient, rtol=1e-8, atol=1e-8)), z, weight)
     together = [torch.cat([g.flatten() for g in gs]) for gs in (adjoint, direct)]
     assert ((together[0] - together[1]).norm() / together[1].norm()).item() < 1e-4
 
 
 def test_direct_gradient_of_the_networks_dynamics_is_that_of_finite_differences():
-    block = ODEBlock(smooth_odefunc(2), "rk4", step_size=0.5)
+    block = ODEBlock(smooth_odefunc(2), Solver("rk4", step_size=0.5))
     names, parameters = zip(*block.named_parameters())
     z = torch.randn(1, 2, 3, 3, dtype=torch.float64, requires_grad=True)
 
@@ -114,7 +114,7 @@ def test_gap_between_adjoint_and_direct_closes_with_the_step():
     gaps = []
     for steps in (8, 16, 32):
         pair = [
-            gradients(ODEBlock(f, "euler", step_size=1 / steps, gradient=g), z, weight) for g in ("adjoint", "direct")
+            gradients(ODEBlock(f, Solver("euler", step_size=1 / steps, gradient=g)), z, weight) for g in ("adjoint", "direct")
         ]
         gaps.append(distance(*pair))
     assert gaps[0] > 1e-3
@@ -134,7 +134,7 @@ def test_direct_euler_is_the_hand_written_recursion():
         products = torch.autograd.grad(f(torch.tensor(n * h).double(), state), [state, *f.parameters()], a)
         theta = [g + h * product for g, product in zip(theta, products[1:], strict=True)]
         a = a + h * products[0]
-    assert distance(gradients(ODEBlock(f, "euler", step_size=h), z, weight), [a, *theta]) < 1e-12
+    assert distance(gradients(ODEBlock(f, Solver("euler", step_size=h)), z, weight), [a, *theta]) < 1e-12
 
 
 @pytest.mark.parametrize("gradient", ["adjoint", "seminorm"])
@@ -146,7 +146,7 @@ def test_gradient_through_a_trajectory_collects_every_time(gradient):
     both = []
     for kind in (gradient, "direct"):
         start = z.clone().requires_grad_()
-        loss = (ODEBlock(f, gradient=kind, **TIGHT).trajectory(start, times) * weight).sum()
+        loss = (ODEBlock(f, Solver(gradient=kind, **TIGHT)).trajectory(start, times) * weight).sum()
         both.append(torch.autograd.grad(loss, [start, *f.parameters()]))
     assert distance(*both) < 1e-6
 
@@ -158,7 +158,7 @@ def test_dynamics_without_parameters_have_an_input_gradient(gradient):
             return -z
 
     z = torch.ones(2, 3, dtype=torch.float64, requires_grad=True)
-    ODEBlock(Decay(), gradient=gradient, **TIGHT)(z).sum().backward()
+    ODEBlock(Decay(), Solver(gradient=gradient, **TIGHT))(z).sum().backward()
     torch.testing.assert_close(z.grad, torch.full_like(z, -1).exp(), rtol=1e-7, atol=0)
 
 
@@ -166,9 +166,9 @@ def test_dynamics_without_parameters_have_an_input_gradient(gradient):
 def test_frozen_parameters_get_no_gradient_and_disturb_no_other(gradient):
     f = Smooth()
     z, weight = torch.randn(2, 5, 3, dtype=torch.float64)
-    everything = dict(zip(["z", *dict(f.named_parameters())], gradients(ODEBlock(f, **TIGHT), z, weight)))
+    everything = dict(zip(["z", *dict(f.named_parameters())], gradients(ODEBlock(f, Solver(**TIGHT)), z, weight)))
     f.inner.requires_grad_(False)
-    (ODEBlock(f, gradient=gradient, **TIGHT)(z) * weight).sum().backward()
+    (ODEBlock(f, Solver(gradient=gradient, **TIGHT))(z) * weight).sum().backward()
     assert f.inner.weight.grad is None and f.inner.bias.grad is None
     torch.testing.assert_close(f.outer.weight.grad, everything["outer.weight"], rtol=1e-6, atol=1e-9)
 

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from odelib import pages
-from odelib.solvers import METHODS, odeint
+from odelib.solvers import TABLEAUS, odeint
 
 SITE = Path(__file__).parents[1] / "_build" / "html"
 

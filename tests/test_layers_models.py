@@ -10,7 +10,7 @@ from torch import nn
 from torchdiffeq import odeint
 
 from odelib import Config, ImageClassifier, build, count_parameters
-from odelib.layers import STEMS, ResBlock, head
+from odelib.layers import ResBlock, STEMS, head
 
 MNIST = dict(channels=1, classes=10)
 CIFAR = dict(channels=3, classes=10)
@@ -205,7 +205,7 @@ def test_building_draws_nothing_from_the_global_generator(tiny):
 def test_normalised_training_images_have_mean_0_and_deviation_1_in_every_channel(sample):
     from odelib import load
 
-    for data in (sample, load("cifar10-sample")):
+    for data in (sample, load_dataset("cifar10-sample")):
         model = build(Config(width=8, normalize=True), data)
         x = model.normalize(data.train.images.float() / 255)
         torch.testing.assert_close(x.mean(dim=(0, 2, 3)), torch.zeros(data.channels), rtol=0, atol=1e-4)

@@ -4,11 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from odelib import Config, ImageClassifier, ODEBlock, count_evaluations, count_saved_bytes
-from odelib.checkpoint import odeint_checkpoint
+from odelib import Config, ImageClassifier, ODEBlock, Solver, count_evaluations, count_saved_bytes
+from odelib.gradients import odeint_checkpoint
 from odelib.gradients import norm_of_parts
-from odelib.odeblock import GRADIENTS, OptionError
-from odelib.solvers import METHODS, SolverError, Statistics, Tableau, odeint
+from odelib.errors import OptionError
+from odelib.odeblock import GRADIENTS
+from odelib.errors import SolverError
+from odelib.solvers import Statistics, TABLEAUS, Tableau, odeint
 from odelib.training import make_optimizer, train_step
 
 TIGHT = dict(rtol=1e-10, atol=1e-12)
@@ -114,7 +116,7 @@ def test_the_largest_part_counts_and_what_lies_behind_not_at_all():
 
 @pytest.mark.parametrize("gradient", GRADIENTS)
 def test_gradient_of_every_mode_is_that_of_finite_differences(gradient, z):
-    block = ODEBlock(Smooth(), gradient=gradient, **TIGHT, **OWN)
+    block = ODEBlock(Smooth(), Solver(gradient=gradient, **TIGHT, **OWN))
     weight, h = torch.randn(5, 3, dtype=torch.float64), 1e-5
     inputs = [z, *block.parameters()]
     ours = gradients(block(z), weight, *inputs)
@@ -135,7 +137,7 @@ def test_every_mode_has_the_gradient_of_direct_along_a_trajectory(gradient, z):
     weight = torch.randn(2, 5, 3, dtype=torch.float64)
     both = []
     for kind in (gradient, "direct"):
-        states = ODEBlock(f, gradient=kind, **TIGHT, **OWN).trajectory(z, when)
+        states = ODEBlock(f, Solver(gradient=kind, **TIGHT, **OWN)).trajectory(z, when)
         both.append(gradients(states, weight, z, *f.parameters()))
     torch.testing.assert_close(*both, rtol=1e-6, atol=1e-8)
 
@@ -144,13 +146,13 @@ def test_every_mode_has_the_gradient_of_direct_along_a_trajectory(gradient, z):
 def test_frozen_parameters_get_no_gradient_and_disturb_no_other(gradient, z):
     f = Smooth()
     f.inner.requires_grad_(False)
-    ODEBlock(f, gradient=gradient, **OWN)(z).sum().backward()
+    ODEBlock(f, Solver(gradient=gradient, **OWN))(z).sum().backward()
     assert f.inner.weight.grad is None and f.outer.weight.grad.any()
 
 
 @pytest.mark.parametrize("gradient", GRADIENTS)
 def test_evaluations_of_both_passes(gradient, z):
-    block = ODEBlock(Smooth(), gradient=gradient, rtol=1e-5, atol=1e-5, **OWN)
+    block = ODEBlock(Smooth(), Solver(gradient=gradient, rtol=1e-5, atol=1e-5, **OWN))
     with count_evaluations(block) as forward:
         end = block(z)
     steps, rest = divmod(forward.n - 2, 6)
@@ -183,7 +185,7 @@ def test_checkpoint_holds_less_at_a_time_than_direct_and_the_more_so_the_more_st
     z = torch.randn(1000, requires_grad=True)
 
     def peak(gradient, steps):
-        block = ODEBlock(f, "rk4", step_size=1 / steps, gradient=gradient, **OWN)
+        block = ODEBlock(f, Solver("rk4", step_size=1 / steps, gradient=gradient, **OWN))
         with count_saved_bytes([z]) as saved:
             block(z).sum().backward()
         assert saved.live == 0 or gradient == "checkpoint"
@@ -195,8 +197,8 @@ def test_checkpoint_holds_less_at_a_time_than_direct_and_the_more_so_the_more_st
 
 
 def test_a_warm_start_saves_evaluations_in_training_and_is_forgotten_elsewhere(z):
-    block = ODEBlock(Smooth(), warm_start=True, **OWN)
-    cold = ODEBlock(block.f, **OWN)
+    block = ODEBlock(Smooth(), Solver(warm_start=True, **OWN))
+    cold = ODEBlock(block.f, Solver(**OWN))
 
     def nfe(block):
         with count_evaluations(block) as seen:
@@ -231,12 +233,12 @@ class Product(nn.Module):
 )
 def test_bf16_is_the_type_of_the_products_alone(library, gradient):
     f, z = Product(), torch.randn(8, 64, requires_grad=True)
-    plain = ODEBlock(f, gradient=gradient, library=library)
+    plain = ODEBlock(f, Solver(gradient=gradient, library=library))
     expected = plain(z)
     wanted = torch.autograd.grad(expected.sum(), [z, f.linear.weight])
     assert f.seen == {torch.float32}
     f.seen.clear()
-    block = ODEBlock(f, gradient=gradient, library=library, bf16=True)
+    block = ODEBlock(f, Solver(gradient=gradient, library=library, bf16=True))
     end = block(z)
     got = torch.autograd.grad(end.sum(), [z, f.linear.weight])
     assert f.seen == {torch.bfloat16} and end.dtype == torch.float32
@@ -259,7 +261,7 @@ def test_bf16_is_the_type_of_the_products_alone(library, gradient):
 )
 def test_options_that_do_not_fit_are_refused(options, message):
     with pytest.raises(OptionError, match=message):
-        ODEBlock(Smooth(), **options)
+        ODEBlock(Smooth(), Solver(**options))
     with pytest.raises(OptionError, match=message):
         Config(**options)
 
@@ -267,7 +269,7 @@ def test_options_that_do_not_fit_are_refused(options, message):
 def test_a_solve_that_fails_says_when():
     z = torch.ones(2, 3, dtype=torch.float64)
     with pytest.raises(SolverError, match="vanished at t=0.(49|5)"):
-        ODEBlock(Jump(), **OWN)(z)
+        ODEBlock(Jump(), Solver(**OWN))(z)
 
 
 @pytest.mark.parametrize("gradient", GRADIENTS)

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from odelib.checkpoint import odeint_checkpoint
-from odelib.solvers import METHODS, Statistics, odeint
+from odelib.gradients import odeint_checkpoint
+from odelib.solvers import Statistics, TABLEAUS, odeint
 
 ADAPTIVE = [name for name, tableau in METHODS.items() if tableau.adaptive]
 

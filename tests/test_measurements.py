@@ -6,22 +6,16 @@ import pytest
 import torch
 from torch import nn
 
-from odelib import Config, ImageClassifier, ODEBlock, RecordError, build
-from odelib.confusion import count_confusion, measure_confusion
-from odelib.cross_solver import SOLVERS, measure_cross_solver
-from odelib.experiments import MEASUREMENTS
-from odelib.gradient_error import (
-    GradientError,
-    LossScale,
-    block_gradient,
-    cosine,
-    measure_gradient_error,
-    measure_loss_scale,
-    relative,
-)
-from odelib.memory import Memory, count_saved_bytes, measure_memory
+from odelib import Config, ImageClassifier, ODEBlock, RecordError, Solver, build
+from odelib.measurements.confusion import count_confusion, measure_confusion
+from odelib.measurements.cross_solver import SOLVERS, measure_cross_solver
+from odelib.measurements import MEASUREMENTS
+from odelib.measurements.gradient_error import GradientError, block_gradient, cosine, measure_gradient_error, relative
+from odelib.measurements.loss_scale import LossScale, measure_loss_scale
+from odelib.measurements.memory import Memory, measure_memory
+from odelib.saved_bytes import count_saved_bytes
 from odelib.records import Environment, save_weights
-from odelib.timing import StepTime, Timing, interleave, measure_timing
+from odelib.measurements.timing import StepTime, Timing, interleave, measure_timing
 from odelib.training import evaluate
 
 CPU = torch.device("cpu")
@@ -142,7 +136,7 @@ def test_direct_euler_saves_one_state_a_step_and_the_adjoint_only_its_ends():
     kept = {}
     for gradient in ("direct", "adjoint"):
         for steps in (2, 4, 8):
-            block = ODEBlock(Wave(), "euler", step_size=1 / steps, gradient=gradient)
+            block = ODEBlock(Wave(), Solver("euler", step_size=1 / steps, gradient=gradient))
             with count_saved_bytes([z]) as saved:
                 block(z)
             kept[gradient, steps] = saved.n
@@ -184,7 +178,7 @@ class Scaled(nn.Module):
 
 @pytest.mark.parametrize("gradient", ["direct", "adjoint", "seminorm"])
 def test_gradient_of_the_block_in_closed_form(gradient):
-    block = ODEBlock(Scaled(0.5), rtol=1e-9, atol=1e-9, gradient=gradient)
+    block = ODEBlock(Scaled(0.5), Solver(rtol=1e-9, atol=1e-9, gradient=gradient))
     z, cotangent = torch.randn(2, 4, 3, dtype=torch.float64)
     ours = block_gradient(block, z, cotangent)
     growth = torch.tensor(0.5).double().exp()

@@ -10,8 +10,9 @@ import torchdiffeq
 from torch import nn
 
 import odelib.odeblock
-from odelib import ODEBlock, ODEfunc, count_evaluations
-from odelib.odeblock import ADAPTIVE, FIXED_GRID, METHODS, OptionError
+from odelib import ODEBlock, ODEfunc, Solver, count_evaluations
+from odelib.errors import OptionError
+from odelib.odeblock import LIBRARIES
 
 STAGES = {"euler": 1, "midpoint": 2, "heun2": 2, "heun3": 3, "rk4": 4}
 
@@ -62,7 +63,7 @@ def test_every_method_solves_the_equation(method):
     gradient = "adjoint" if method == "scipy_solver" else "direct"
     step_size = 0.01 if method in FIXED_GRID else None
     f = Growth()
-    block = ODEBlock(f, method, rtol=1e-7, atol=1e-7, step_size=step_size, gradient=gradient)
+    block = ODEBlock(f, Solver(method, rtol=1e-7, atol=1e-7, step_size=step_size, gradient=gradient))
     z = start()
     tolerance = {"euler": 1e-2, "midpoint": 1e-4, "heun2": 1e-4, "dopri8": 1e-4}.get(method, 1e-5)
     torch.testing.assert_close(block(z), f.exact(z, 0, 1), rtol=tolerance, atol=0)
@@ -79,15 +80,15 @@ def test_state_keeps_shape_and_dtype(shape, dtype):
 def test_end_times_are_those_asked_for(t0, t1):
     f = Growth()
     z = start()
-    block = ODEBlock(f, rtol=1e-8, atol=1e-8, t0=t0, t1=t1)
+    block = ODEBlock(f, Solver(rtol=1e-8, atol=1e-8), t0=t0, t1=t1)
     torch.testing.assert_close(block(z), f.exact(z, t0, t1), rtol=1e-6, atol=0)
 
 
 def test_block_of_the_network_is_undone_by_solving_back():
     f = ODEfunc(8).double()
     z = start(2, 8, 5, 5)
-    there = ODEBlock(f, rtol=1e-9, atol=1e-9)
-    back = ODEBlock(f, rtol=1e-9, atol=1e-9, t0=1.0, t1=0.0)
+    there = ODEBlock(f, Solver(rtol=1e-9, atol=1e-9))
+    back = ODEBlock(f, Solver(rtol=1e-9, atol=1e-9), t0=1.0, t1=0.0)
     z1 = there(z)
     assert (z1 - z).abs().max() > 0.1  # it went somewhere
     torch.testing.assert_close(back(z1), z, rtol=0, atol=1e-5)
@@ -97,7 +98,7 @@ def test_two_half_blocks_make_one():
     f = Bend()
     z = start()
     whole, first, second = (
-        ODEBlock(f, rtol=1e-9, atol=1e-9, t0=t0, t1=t1) for t0, t1 in [(0.0, 1.0), (0.0, 0.5), (0.5, 1.0)]
+        ODEBlock(f, Solver(rtol=1e-9, atol=1e-9), t0=t0, t1=t1) for t0, t1 in [(0.0, 1.0), (0.0, 0.5), (0.5, 1.0)]
     )
     torch.testing.assert_close(second(first(z)), whole(z), rtol=0, atol=1e-6)
 
@@ -108,8 +109,8 @@ def test_block_adds_no_parameters_to_those_of_f():
 
 
 def test_repr_names_the_solver_and_what_steers_it():
-    assert "rk4, step_size=0.5, gradient=direct" in repr(ODEBlock(Growth(), "rk4", step_size=0.5))
-    assert "dopri5, rtol=0.001, atol=1e-05, gradient=adjoint" in repr(ODEBlock(Growth(), atol=1e-5, gradient="adjoint"))
+    assert "rk4, step_size=0.5, gradient=direct" in repr(ODEBlock(Growth(), Solver("rk4", step_size=0.5)))
+    assert "dopri5, rtol=0.001, atol=1e-05, gradient=adjoint" in repr(ODEBlock(Growth(), Solver(atol=1e-5, gradient="adjoint")))
 
 
 # How exactly
@@ -120,7 +121,7 @@ def test_error_falls_with_the_order_of_the_method(method, order):
     f = Growth(rate=2.0)
     z = start()
     steps = np.array([8, 16, 32, 64])
-    errors = [(ODEBlock(f, method, step_size=1 / n)(z) - f.exact(z, 0, 1)).abs().max().item() for n in steps]
+    errors = [(ODEBlock(f, Solver(method, step_size=1 / n))(z) - f.exact(z, 0, 1)).abs().max().item() for n in steps]
     slope = np.polyfit(np.log(1 / steps), np.log(errors), 1)[0]
     assert abs(slope - order) < 0.3
 
@@ -128,7 +129,7 @@ def test_error_falls_with_the_order_of_the_method(method, order):
 def test_smaller_tolerance_buys_accuracy_with_evaluations():
     f = Growth(rate=3.0)
     z = start()
-    blocks = [ODEBlock(f, rtol=tolerance, atol=tolerance) for tolerance in (1e-2, 1e-5, 1e-8)]
+    blocks = [ODEBlock(f, Solver(rtol=tolerance, atol=tolerance)) for tolerance in (1e-2, 1e-5, 1e-8)]
     errors = [(block(z) - f.exact(z, 0, 1)).abs().max().item() for block in blocks]
     costs = [nfe(block, z) for block in blocks]
     assert errors[0] > 10 * errors[1] > 100 * errors[2]
@@ -142,12 +143,12 @@ def test_smaller_tolerance_buys_accuracy_with_evaluations():
 @pytest.mark.parametrize("steps", [1, 3, 10])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_fixed_grid_costs_stages_times_steps(method, steps, dtype):
-    assert nfe(ODEBlock(Growth(), method, step_size=1 / steps), start().to(dtype)) == STAGES[method] * steps
+    assert nfe(ODEBlock(Growth(), Solver(method, step_size=1 / steps)), start().to(dtype)) == STAGES[method] * steps
 
 
 @pytest.mark.parametrize("method", STAGES)
 def test_without_a_step_size_a_fixed_grid_takes_one_step(method):
-    assert nfe(ODEBlock(Growth(), method), start()) == STAGES[method]
+    assert nfe(ODEBlock(Growth(), Solver(method)), start()) == STAGES[method]
 
 
 @pytest.mark.parametrize(
@@ -169,12 +170,12 @@ def test_an_adaptive_method_costs_two_and_its_stages_for_each_step(method, per_s
         torchdiffeq.odeint(Watched(), z, torch.tensor([0.0, 1.0]).double(), method=method, rtol=1e-4, atol=1e-4)
         assert steps["accepted"] > 1 and steps["rejected"] > 0
         n = steps["accepted"] + steps["rejected"]
-        assert nfe(ODEBlock(Bend(), method, rtol=1e-4, atol=1e-4), z) == 2 + per_step * n
+        assert nfe(ODEBlock(Bend(), Solver(method, rtol=1e-4, atol=1e-4)), z) == 2 + per_step * n
 
 
 @pytest.mark.parametrize("gradient", ["direct", "adjoint", "seminorm"])
 def test_forward_and_backward_are_counted_apart(gradient):
-    block = ODEBlock(Growth(), gradient=gradient)
+    block = ODEBlock(Growth(), Solver(gradient=gradient))
     z = start()
     with count_evaluations(block) as forward:
         loss = block(z).square().sum()
@@ -190,7 +191,7 @@ def test_forward_and_backward_are_counted_apart(gradient):
 
 @pytest.mark.parametrize("steps", [1, 4])
 def test_adjoint_on_a_fixed_grid_takes_the_same_steps_back(steps):
-    block = ODEBlock(Growth(), "rk4", step_size=1 / steps, gradient="adjoint")
+    block = ODEBlock(Growth(), Solver("rk4", step_size=1 / steps, gradient="adjoint"))
     loss = block(start()).sum()
     with count_evaluations(block) as backward:
         loss.backward()
@@ -199,7 +200,7 @@ def test_adjoint_on_a_fixed_grid_takes_the_same_steps_back(steps):
 
 def test_what_runs_between_two_scopes_is_in_neither():
     """This is the leak of the published script: its evaluation passes were added to the next training step."""
-    block = ODEBlock(Growth(), "euler", step_size=0.25)
+    block = ODEBlock(Growth(), Solver("euler", step_size=0.25))
     first = nfe(block, start())
     for _ in range(3):
         block(start())
@@ -207,14 +208,14 @@ def test_what_runs_between_two_scopes_is_in_neither():
 
 
 def test_several_blocks_add_up():
-    blocks = [ODEBlock(Growth(), "euler", step_size=0.5), ODEBlock(Growth(), "rk4"), ODEBlock(Growth(), "midpoint")]
+    blocks = [ODEBlock(Growth(), Solver("euler", step_size=0.5)), ODEBlock(Growth(), Solver("rk4")), ODEBlock(Growth(), Solver("midpoint"))]
     model = nn.Sequential(blocks[0], nn.Sequential(blocks[1], nn.Tanh()), blocks[2])
     assert nfe(model, start()) == 2 + 4 + 2
 
 
 def test_dynamics_shared_by_two_blocks_are_counted_once_a_call():
     f = Growth()
-    model = nn.Sequential(ODEBlock(f, "euler"), ODEBlock(f, "rk4"))
+    model = nn.Sequential(ODEBlock(f, Solver("euler")), ODEBlock(f, Solver("rk4")))
     evaluations = nfe(model, start())
     assert evaluations == 1 + 4
 
@@ -224,7 +225,7 @@ def test_a_network_without_a_block_evaluates_nothing():
 
 
 def test_an_inner_scope_takes_nothing_from_the_outer_one():
-    block = ODEBlock(Growth(), "rk4")
+    block = ODEBlock(Growth(), Solver("rk4"))
     with count_evaluations(block) as outer:
         block(start())
         assert nfe(block, start()) == 4
@@ -233,7 +234,7 @@ def test_an_inner_scope_takes_nothing_from_the_outer_one():
 
 @pytest.mark.parametrize("error", [None, RuntimeError, KeyboardInterrupt])
 def test_nothing_stays_on_the_model(error):
-    block = ODEBlock(Growth(), "rk4")
+    block = ODEBlock(Growth(), Solver("rk4"))
     try:
         with count_evaluations(block) as seen:
             assert len(block.f._forward_pre_hooks) == 1
@@ -254,7 +255,7 @@ def test_nothing_stays_on_the_model(error):
 def test_trajectory_follows_the_exact_solution_to_the_end_of_forward(t0, t1):
     f = Growth()
     z = start(2, 3, 4)
-    block = ODEBlock(f, rtol=1e-9, atol=1e-9, t0=t0, t1=t1)
+    block = ODEBlock(f, Solver(rtol=1e-9, atol=1e-9), t0=t0, t1=t1)
     times = torch.linspace(t0, t1, 5, dtype=torch.float64)
     states = block.trajectory(z, times)
     assert states.shape == (5, 2, 3, 4)
@@ -266,7 +267,7 @@ def test_trajectory_follows_the_exact_solution_to_the_end_of_forward(t0, t1):
 
 def test_trajectory_gives_the_times_asked_for_with_or_without_the_first():
     z = start()
-    block = ODEBlock(Growth(), rtol=1e-8, atol=1e-8)
+    block = ODEBlock(Growth(), Solver(rtol=1e-8, atol=1e-8))
     with_first = block.trajectory(z, torch.tensor([0.0, 0.25, 1.0]))
     without = block.trajectory(z, torch.tensor([0.25, 1.0]))
     assert torch.equal(with_first[1:], without)
@@ -285,7 +286,7 @@ def test_first_time_is_recognised_where_it_is_no_binary_fraction():
 
 
 def test_more_times_cost_an_adaptive_method_no_more_evaluations():
-    block = ODEBlock(Bend(), rtol=1e-4, atol=1e-4)
+    block = ODEBlock(Bend(), Solver(rtol=1e-4, atol=1e-4))
     z = start()
     with count_evaluations(block) as many:
         block.trajectory(z, torch.linspace(0, 1, 50))
@@ -295,10 +296,10 @@ def test_more_times_cost_an_adaptive_method_no_more_evaluations():
 @pytest.mark.parametrize("gradient", ["direct", "adjoint"])
 def test_trajectory_agrees_with_forward_on_a_fixed_grid(gradient):
     z = start()
-    block = ODEBlock(Growth(), "rk4", step_size=0.25, gradient=gradient)
+    block = ODEBlock(Growth(), Solver("rk4", step_size=0.25, gradient=gradient))
     states = block.trajectory(z, torch.tensor([0.5, 1.0]))
     torch.testing.assert_close(states[-1], block(z))
-    torch.testing.assert_close(states[0], ODEBlock(Growth(), "rk4", step_size=0.25, t1=0.5)(z))
+    torch.testing.assert_close(states[0], ODEBlock(Growth(), Solver("rk4", step_size=0.25), t1=0.5)(z))
 
 
 @pytest.mark.parametrize(
@@ -364,7 +365,7 @@ WRONG = [
 @pytest.mark.parametrize("options, message", WRONG)
 def test_options_that_do_not_fit_are_refused(options, message):
     with pytest.raises(OptionError, match=message):
-        ODEBlock(Growth(), **options)
+        ODEBlock(Growth(), Solver(**options))
 
 
 @pytest.mark.parametrize("options, message", WRONG)
@@ -389,7 +390,7 @@ def test_equal_end_times_set_later_are_refused_when_solving():
 
 
 def test_a_block_may_be_solved_again_with_another_method():
-    block = ODEBlock(Growth(), rtol=1e-8, atol=1e-8)
+    block = ODEBlock(Growth(), Solver(rtol=1e-8, atol=1e-8))
     z = start()
     by_dopri5 = block(z)
     block.method, block.step_size = "rk4", 0.05

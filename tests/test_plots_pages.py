@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from odelib import load_study, pages
-from odelib.plots import accuracy_by_epoch, confusion, effects, flow, image_grid, metrics_by_epoch
+from odelib import pages
+from odelib.studies import STUDIES
+from odelib.book.plots import accuracy_by_epoch, confusion, effects, flow, image_grid, metrics_by_epoch
 
 
 @pytest.fixture(autouse=True)

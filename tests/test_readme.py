@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from odelib import load_study
-from odelib.pages import mean_and_range
+from odelib.studies import STUDIES
+from odelib.book.pages import mean_and_range
 
 README = Path(__file__).parent.parent / "README.md"
 

@@ -8,10 +8,11 @@ from dataclasses import FrozenInstanceError, asdict, fields, replace
 import pytest
 import torch
 
-from odelib import PRESETS, Config, EpochMetrics, ImageClassifier, RecordError, Run, build, load_study, load_weights
+from odelib import Config, EpochMetrics, ImageClassifier, PRESETS, RecordError, Run, build, load_weights
+from odelib.studies import STUDIES
 from odelib.config import ADDED
-from odelib.odeblock import OptionError
-from odelib.records import RESULTS, Environment, load_tensors, save_tensors, save_weights, write_atomically
+from odelib.errors import OptionError
+from odelib.records import Environment, RESULTS, load_tensors, save_tensors, save_weights, write_atomically
 
 # Config
 

@@ -11,17 +11,8 @@ import torchdiffeq
 from torch import nn
 
 from odelib import gradients
-from odelib.solvers import (
-    DOPRI5,
-    METHODS,
-    TABLEAUS,
-    Controller,
-    SolverError,
-    Statistics,
-    Tableau,
-    interpolate,
-    odeint,
-)
+from odelib.errors import SolverError
+from odelib.solvers import Controller, DOPRI5, Statistics, TABLEAUS, Tableau, interpolate, odeint
 
 FIXED = [tableau.name for tableau in TABLEAUS if not tableau.adaptive]
 ADAPTIVE = [tableau.name for tableau in TABLEAUS if tableau.adaptive]

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from odelib.records import RESULTS
-from odelib.status import read_results
+from odelib.studies.results import read_results
 
 STORED = RESULTS / "mnist-gradients"
 

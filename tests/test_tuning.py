@@ -5,12 +5,13 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
-from odelib import Config, Run, build, count_parameters, fit, load_study
+from odelib import Config, Run, build, count_parameters, fit
+from odelib.studies import STUDIES
 from odelib.config import ADDED
-from odelib.experiments import STUDIES
+from odelib.studies import STUDIES
 from odelib.models import ImageClassifier
 from odelib.records import RESULTS
-from odelib.tuning import AGAIN, BASE, BASELINES, FASHION_MNIST, FULL, RECIPE, TINY_IMAGENET, differences, one_factor
+from odelib.studies.cifar10 import AGAIN, BASE, BASELINES, FASHION_MNIST, FULL, RECIPE, TINY_IMAGENET, differences, one_factor
 
 CASES = {name: case.config for name, case in STUDIES["cifar10-tuning"].items()}
 TOGETHER = {"optimizer", "lr", "weight_decay"}, {"rtol", "atol"}  # one factor
@@ -66,7 +67,7 @@ def test_every_case_can_be_built_for_colour_images(config):
 
 
 def test_the_full_study_has_the_published_size_and_matched_baselines():
-    sizes = {name: count_parameters(ImageClassifier(config, 3, 10)) for name, config in FULL.items()}
+    sizes = {name: count_parameters(ImageClassifier(config, config, 3, 10)) for name, config in FULL.items()}
     assert sizes["odenet"] == 209_418
     assert abs(sizes["resnet-1"] - sizes["odenet"]) < 0.01 * sizes["odenet"]
     assert FULL["resnet-4"].blocks == 4 and FULL["odenet"].method == "rk4"

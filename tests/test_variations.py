@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from odelib import Config, ImageClassifier, ODEBlock, ODEfunc, build, count_evaluations, count_parameters, fit
+from odelib import Config, ImageClassifier, ODEBlock, ODEfunc, Solver, build, count_evaluations, count_parameters, fit
 from odelib.noise import FixedDropout, NoisyODEBlock
 from odelib.regularization import RegularizedODEBlock, penalty
-from odelib.variations import ACTIVATIONS, NORMS, Augment, SecondOrder, dynamics, ode_block
+from odelib.models import dynamics, ode_block
+from odelib.variations import ACTIVATIONS, Augment, NORMS, SecondOrder
 
 VARIATIONS = {
     "time none": dict(time="none"),
@@ -190,7 +191,7 @@ def test_an_autonomous_flow_can_be_cut_anywhere():
     for time, same in (("none", True), ("channel", False)):
         f = dynamics(Config(width=4, time=time), 4).double()
         tight = dict(rtol=1e-9, atol=1e-9)
-        first, second = ODEBlock(f, t0=0.0, t1=0.5, **tight)(z), ODEBlock(f, t0=0.5, t1=1.0, **tight)(z)
+        first, second = ODEBlock(f, Solver(**tight), t0=0.0, t1=0.5)(z), ODEBlock(f, Solver(**tight), t0=0.5, t1=1.0)(z)
         assert torch.allclose(first, second, rtol=1e-6) is same
 
 
@@ -295,7 +296,7 @@ class Watch(nn.Module):
 @pytest.mark.parametrize("gradient", ["direct", "adjoint"])
 def test_dropout_is_one_mask_along_a_solve_and_its_way_back_and_another_in_the_next(gradient):
     f = Watch(FixedDropout(Constant(), 0.5))
-    block = NoisyODEBlock(f, gradient=gradient)
+    block = NoisyODEBlock(f, Solver(gradient=gradient))
     solves = []
     for _ in range(2):
         f.seen = []
@@ -326,9 +327,9 @@ def test_dropout_that_draws_at_every_evaluation_leaves_the_solver_without_an_ans
             return -nn.functional.dropout(z, 0.5)
 
     z = torch.ones(2, 4, 3, 3)
-    with count_evaluations(fixed := NoisyODEBlock(Watch(FixedDropout(Constant(), 0.5)), rtol=1e-3)) as seen:
+    with count_evaluations(fixed := NoisyODEBlock(Watch(FixedDropout(Constant(), 0.5)), Solver(rtol=1e-3))) as seen:
         fixed(z)
-    with count_evaluations(jumping := ODEBlock(Jumping(), rtol=1e-3)) as jumps:
+    with count_evaluations(jumping := ODEBlock(Jumping(), Solver(rtol=1e-3))) as jumps:
         jumping(z)
     assert jumps.n > 5 * seen.n
 
@@ -348,7 +349,7 @@ def reflect(extra, steps=150):
         def forward(self, t, z):
             return self.layers(torch.cat([z, t.expand(len(z), 1)], dim=1))
 
-    augment, block = Augment(extra), ODEBlock(Field(1 + extra), "rk4", step_size=0.1)
+    augment, block = Augment(extra), ODEBlock(Field(1 + extra), Solver("rk4", step_size=0.1))
     start = torch.tensor([[-1.0], [1.0]])
     optimizer = torch.optim.Adam(block.parameters(), 0.03)
     for _ in range(steps):
@@ -383,7 +384,7 @@ def test_a_second_order_block_is_a_harmonic_oscillator():
     omega = 3.0
     f = SecondOrder(type("Spring", (nn.Module,), {"forward": lambda self, t, z: -(omega**2) * z[:, :1]})())
     z = numbers(5, 2)
-    end = ODEBlock(f, rtol=1e-9, atol=1e-9)(z)
+    end = ODEBlock(f, Solver(rtol=1e-9, atol=1e-9))(z)
     x, v = z[:, 0], z[:, 1]
     torch.testing.assert_close(end[:, 0], x * math.cos(omega) + v / omega * math.sin(omega), rtol=1e-6, atol=1e-8)
     torch.testing.assert_close(end[:, 1], v * math.cos(omega) - omega * x * math.sin(omega), rtol=1e-6, atol=1e-7)
@@ -417,12 +418,12 @@ class Linear(nn.Module):
 def test_penalties_are_the_integrals_along_the_exact_solution(gradient):
     """|f|^2 = r^2 z0^2 e^(2rt), so its integral is r z0^2 (e^(2r) - 1) / 2; |e^T J|^2 = r^2 e^2, about r^2."""
     r = 0.7
-    block = RegularizedODEBlock(Linear(r), rtol=1e-9, atol=1e-9, gradient=gradient, kinetic=2.0)
+    block = RegularizedODEBlock(Linear(r), Solver(rtol=1e-9, atol=1e-9, gradient=gradient), kinetic=2.0)
     z = numbers(3, 4, 20, 20)
     block(z)
     energy = r * z.square().mean() * (math.exp(2 * r) - 1) / 2
     torch.testing.assert_close(torch.as_tensor(block.penalty), 2 * energy, rtol=1e-6, atol=0)
-    block = RegularizedODEBlock(Linear(r), rtol=1e-9, atol=1e-9, gradient=gradient, jacobian=2.0)
+    block = RegularizedODEBlock(Linear(r), Solver(rtol=1e-9, atol=1e-9, gradient=gradient), jacobian=2.0)
     block(z)
     assert block.penalty.item() == pytest.approx(2 * r**2, rel=0.05)
     block.penalty.backward()
@@ -433,7 +434,7 @@ def test_hutchinsons_estimate_has_the_frobenius_norm_as_its_mean():
     torch.manual_seed(0)
     matrix = numbers(4, 4)
     mixing = type("Mixing", (nn.Module,), {"forward": lambda self, t, z: torch.einsum("ij,bjhw->bihw", matrix, z)})()
-    block = RegularizedODEBlock(mixing, method="euler", jacobian=1.0)
+    block = RegularizedODEBlock(mixing, Solver(method="euler"), jacobian=1.0)
     block(numbers(200, 4, 10, 10))
     assert block.penalty.item() == pytest.approx(matrix.square().sum().item() / 4, rel=0.05)
 
@@ -441,8 +442,8 @@ def test_hutchinsons_estimate_has_the_frobenius_norm_as_its_mean():
 def test_a_regularised_block_solves_the_same_equation_and_is_a_plain_one_in_eval_mode():
     f = Linear(0.7)
     z = numbers(3, 4, 5, 5)
-    plain = ODEBlock(f, rtol=1e-8, atol=1e-8)(z)
-    block = RegularizedODEBlock(f, rtol=1e-8, atol=1e-8, kinetic=1.0, jacobian=1.0)
+    plain = ODEBlock(f, Solver(rtol=1e-8, atol=1e-8))(z)
+    block = RegularizedODEBlock(f, Solver(rtol=1e-8, atol=1e-8), kinetic=1.0, jacobian=1.0)
     torch.testing.assert_close(block(z), plain, rtol=1e-6, atol=1e-8)
     assert torch.equal(block.eval()(z), plain)
     with count_evaluations(block) as seen:
@@ -453,7 +454,7 @@ def test_a_regularised_block_solves_the_same_equation_and_is_a_plain_one_in_eval
 
 
 def test_a_penalty_is_that_of_the_last_solve_in_training():
-    block = RegularizedODEBlock(Linear(0.7), method="euler", kinetic=1.0)
+    block = RegularizedODEBlock(Linear(0.7), Solver(method="euler"), kinetic=1.0)
     z = numbers(3, 4, 5, 5)
     block(z)
     assert penalty(block).item() == pytest.approx(0.49 * z.square().mean().item())
@@ -471,7 +472,7 @@ def test_a_penalty_is_trained_and_makes_the_solution_calmer_and_cheaper(tiny, qu
         model = build(config, tiny)
         *_, metrics = fit(model, tiny, config)
         f = model.block.f.f if options else model.block.f
-        ruler = RegularizedODEBlock(f, method="rk4", step_size=0.25, kinetic=1.0)
+        ruler = RegularizedODEBlock(f, Solver(method="rk4", step_size=0.25), kinetic=1.0)
         ruler(model.stem(tiny.train.images / 255))
         return ruler.penalty.item(), metrics.nfe_forward
 

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import torch
 
-from odelib.data import SAMPLES, Images, load
+from odelib.data import SAMPLES, Images, load_dataset
 
 PER_CLASS = {
     "mnist": {"train": 200, "test": 100},
@@ -25,7 +25,7 @@ def first_of_each_class(data: Images, classes: int, n: int) -> Images:
 
 if __name__ == "__main__":
     for name, counts in PER_CLASS.items():
-        full = load(name, sys.argv[1] if len(sys.argv) > 1 else None)
+        full = load_dataset(name, sys.argv[1] if len(sys.argv) > 1 else None)
         arrays = {}
         for split, n in counts.items():
             part = first_of_each_class(getattr(full, split), len(full.classes), n)

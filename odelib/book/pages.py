@@ -9,12 +9,12 @@ from collections.abc import Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 from IPython.display import Markdown, display
-from jaxtyping import UInt8
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
 from odelib.records import RESULTS, Run
+from odelib.shapes import UInt8
 
 FIGURES = RESULTS.parent / "figures"
 

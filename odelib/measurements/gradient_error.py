@@ -1,23 +1,19 @@
 """Gradient error: how far each way of differentiating an ODE block is from the gradient of the exact solution."""
 
 import copy
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from odelib.config import Config
-from odelib.data import Dataset, batches
-from odelib.models import ImageClassifier
-from odelib.odeblock import ODEBlock, count_evaluations
+from odelib.data import batches
+from odelib.measurements.measurement import Measurement, Subject
+from odelib.models import ode_block
+from odelib.odeblock import ODEBlock, Solver, count_evaluations
 from odelib.records import Environment, Record
-from odelib.variations import ode_block
 
 REFERENCE_TOLERANCE = 1e-9  # in float64: far below all that is compared with it, and its graph fits into memory
-
-SCALES = tuple(10 ** (n / 2) for n in range(-4, 15))  # of the loss, from a hundredth to ten million
 
 
 @dataclass(frozen=True)
@@ -33,6 +29,8 @@ class Gradient:
 @dataclass(frozen=True)
 class GradientErrorRow:
     """One case: errors are relative, in the 2-norm; cosines are of the angle to the exact gradient."""
+
+    KEY = ("case",)
 
     case: str
     nfe_forward: int
@@ -52,30 +50,6 @@ class GradientError(Record):
     images: int
     reference_error: float  # distance of the reference from one of a ten times larger tolerance
     rows: tuple[GradientErrorRow, ...]
-
-
-@dataclass(frozen=True)
-class LossScaleRow:
-    """The adjoint at one scale of the loss."""
-
-    gradient: str
-    scale: float  # the loss is the mean cross-entropy times this
-    adjoint_rms: float  # root mean square of a(t1) over the batch, to be compared with atol
-    nfe_forward: int
-    nfe_backward: int
-    theta_error: float
-    state_error: float
-
-
-@dataclass(frozen=True)
-class LossScale(Record):
-    """NFE and error of the backward solve against the scale of the loss, at one tolerance."""
-
-    environment: Environment
-    images: int
-    tolerance: float
-    direct_theta_error: float  # of the direct gradient at the same tolerance, at any scale
-    rows: tuple[LossScaleRow, ...]
 
 
 def relative(value: Tensor, reference: Tensor) -> float:
@@ -101,34 +75,31 @@ def block_gradient(block: ODEBlock, z: Tensor, cotangent: Tensor) -> Gradient:
 class Problem:
     """The ODE block of a trained network with real states, the gradient dL/dz(t1) there, and the exact gradient."""
 
-    def __init__(self, trained: ImageClassifier, data: Dataset, device: torch.device, images: int):
-        x, y = next(batches(data.test.to(device), images))
-        model = trained.to(device)
+    def __init__(self, subject: Subject, images: int):
+        x, y = next(batches(subject.data.test.to(subject.device), images))
+        model = subject.trained.to(subject.device)
         self.f = model.block.f
         with torch.no_grad():
             self.z = model.stem(model.normalize(x))
-            end = ODEBlock(self.f, rtol=1e-6, atol=1e-6)(self.z)
+            end = ODEBlock(self.f, Solver(rtol=1e-6, atol=1e-6))(self.z)
         end.requires_grad_()
         (self.cotangent,) = torch.autograd.grad(F.cross_entropy(model.head(end), y), end)
         self.exact = self._reference(REFERENCE_TOLERANCE)
         self.reference_error = relative(self._reference(10 * REFERENCE_TOLERANCE).theta, self.exact.theta)
 
     def _reference(self, tolerance: float) -> Gradient:
-        block = ODEBlock(copy.deepcopy(self.f).double(), rtol=tolerance, atol=tolerance)
+        block = ODEBlock(copy.deepcopy(self.f).double(), Solver(rtol=tolerance, atol=tolerance))
         return block_gradient(block, self.z.double(), self.cotangent.double())
 
 
-def measure_gradient_error(
-    cases: dict[str, Config], data: Dataset, trained: ImageClassifier, device: torch.device, images: int = 32
-) -> GradientError:
+def measure_gradient_error(subject: Subject, images: int = 32, cases: slice = slice(None)) -> GradientError:
     """Compare the gradient of each case's solver, on the same trained block and images, with a tight one in float64."""
-    problem, rows = Problem(trained, data, device, images), []
-    for case, c in cases.items():
-        if c.network != "odenet":
-            continue
-        block = ode_block(problem.f, c)
+    problem, rows = Problem(subject, images), []
+    odenets = [(case, config) for case, config in subject.cases.items() if config.network == "odenet"]
+    for case, config in odenets[cases]:
+        block = ode_block(problem.f, config, config)
         ours = block_gradient(block, problem.z, problem.cotangent)
-        block.gradient = "direct"
+        block.solver = replace(block.solver, gradient="direct")
         direct = block_gradient(block, problem.z, problem.cotangent)
         rows.append(
             GradientErrorRow(
@@ -142,40 +113,8 @@ def measure_gradient_error(
                 relative(ours.theta, direct.theta.double()),
             )
         )
-    return GradientError(Environment.here(device), images, problem.reference_error, tuple(rows))
+    environment = Environment.here(subject.device, __name__)
+    return GradientError(environment, images, problem.reference_error, tuple(rows))
 
 
-def measure_loss_scale(
-    cases: dict[str, Config],
-    data: Dataset,
-    trained: ImageClassifier,
-    device: torch.device,
-    images: int = 32,
-    scales: Sequence[float] = SCALES,
-) -> LossScale:
-    """Multiply the loss by each of `scales` and solve the adjoint equation, with and without the seminorm.
-
-    The errors are those of the gradient divided by the scale again: an exact method would not notice the scale.
-    """
-    problem, rows = Problem(trained, data, device, images), []
-    tolerance = next(iter(cases.values())).rtol
-    for gradient in ("adjoint", "seminorm"):
-        block = ODEBlock(problem.f, rtol=tolerance, atol=tolerance, gradient=gradient)
-        for scale in scales:
-            cotangent = scale * problem.cotangent
-            ours = block_gradient(block, problem.z, cotangent)
-            rows.append(
-                LossScaleRow(
-                    gradient,
-                    scale,
-                    cotangent.pow(2).mean().sqrt().item(),
-                    ours.nfe_forward,
-                    ours.nfe_backward,
-                    relative(ours.theta / scale, problem.exact.theta),
-                    relative(ours.state / scale, problem.exact.state),
-                )
-            )
-    block = ODEBlock(problem.f, rtol=tolerance, atol=tolerance)
-    direct = block_gradient(block, problem.z, problem.cotangent)
-    error = relative(direct.theta, problem.exact.theta)
-    return LossScale(Environment.here(device), images, tolerance, error, tuple(rows))
+MEASUREMENT = Measurement(GradientError, measure_gradient_error, __name__, small={"cases": slice(0, 3)})

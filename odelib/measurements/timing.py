@@ -4,30 +4,20 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
-from odelib.config import Config
-from odelib.data import Dataset, batches
-from odelib.models import ImageClassifier, build
+from odelib.config import build
+from odelib.data import batches
+from odelib.measurements.measurement import Measurement, Subject, Timed
 from odelib.records import Environment, Record
 from odelib.training import make_optimizer, train_step
-
-
-class Timed:
-    """What was done several times, and how many `seconds` each time took."""
-
-    seconds: tuple[float, ...]
-
-    @property
-    def quartiles(self) -> tuple[float, float, float]:
-        """First quartile, median and third quartile of the seconds."""
-        return tuple(np.percentile(self.seconds, [25, 50, 75]).tolist())
 
 
 @dataclass(frozen=True)
 class StepTime(Timed):
     """The training steps of one case."""
+
+    KEY = ("case",)
 
     case: str
     nfe_forward: int
@@ -54,33 +44,40 @@ def interleave(
     """Seconds that each action takes, `rounds` values for each, after `warmup` rounds that are not kept.
 
     A round runs every action once, so that a machine that becomes slower for a while slows all of them alike. Every
-    other round goes backwards: no action always follows the same one. `clock` gives seconds.
+    other round goes backwards: no action always follows the same one. `clock` gives seconds; it is read when the GPU,
+    where there is one, has done what the action asked of it.
     """
     seconds = {name: [] for name in actions}
     for turn in range(warmup + rounds):
         order = list(actions) if turn % 2 == 0 else list(reversed(actions))
         for name in order:
+            _wait_for_the_device()
             start = clock()
             actions[name]()
+            _wait_for_the_device()
             if turn >= warmup:
                 seconds[name].append(clock() - start)
     return seconds
 
 
-def measure_timing(
-    cases: dict[str, Config], data: Dataset, trained: ImageClassifier, device: torch.device, rounds: int = 21
-) -> Timing:
-    """Time the training step of every case on one batch of `data`, on a quiet machine.
+def _wait_for_the_device() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
-    Networks with an ODE block take the weights of `trained`, since NFE, and time with it, depends on them; the others
-    keep their first weights. The learning rate is 0: all the work of an update is done, and the weights stay.
+
+def measure_timing(subject: Subject, rounds: int = 21) -> Timing:
+    """Time the training step of every case on one batch of the data, on a quiet machine.
+
+    Networks with an ODE block take the weights of the trained network, since NFE, and time with it, depends on them;
+    the others keep their first weights. The learning rate is 0: all the work of an update is done, and the weights stay.
     """
-    data = data.to(device)
-    actions, nfe = {}, {}
+    cases, device, data = subject.cases, subject.device, subject.data.to(subject.device)
+    actions: dict[str, Callable[[], object]] = {}
+    nfe: dict[str, tuple[int, int]] = {}
     for case, config in cases.items():
         model = build(config, data).to(device)
         if config.network == "odenet":
-            model.load_state_dict(trained.state_dict())
+            model.load_state_dict(subject.trained.state_dict())
         optimizer = make_optimizer(model, config)
         optimizer.param_groups[0]["lr"] = 0.0
         x, y = next(batches(data.train, config.batch_size))
@@ -92,4 +89,7 @@ def measure_timing(
     seconds = interleave(actions, rounds)
     rows = tuple(StepTime(case, *nfe[case], tuple(seconds[case])) for case in cases)
     batch_size = next(iter(cases.values())).batch_size
-    return Timing(Environment.here(device), batch_size, len(data.train) // batch_size, rows)
+    return Timing(Environment.here(device, __name__), batch_size, len(data.train) // batch_size, rows)
+
+
+MEASUREMENT = Measurement(Timing, measure_timing, __name__, small={"rounds": 5})

@@ -5,36 +5,36 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import cycle, islice
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from odelib.config import Config
-from odelib.data import Dataset, batches
-from odelib.gradient_error import Problem, block_gradient, relative
-from odelib.libraries import block_passes
-from odelib.memory import count_saved_bytes
+from odelib.data import batches
+from odelib.measurements.gradient_error import Problem, block_gradient, relative
+from odelib.measurements.measurement import Measurement, Subject, Timed
+from odelib.measurements.other_libraries import block_passes
+from odelib.measurements.timing import interleave
 from odelib.models import ImageClassifier
-from odelib.odeblock import ODEBlock
+from odelib.odeblock import ODEBlock, Solver
 from odelib.odefunc import TimeConv2d
 from odelib.records import Environment, Record
-from odelib.timing import Timed, interleave
-from odelib.training import make_optimizer, train_step
-from odelib.variations import ode_block
+from odelib.saved_bytes import count_saved_bytes
+from odelib.training import Training, make_optimizer, train_step
 
-_OWN = Config(library="odelib")
+_OWN = Solver(library="odelib")
 _CHECKPOINT = replace(_OWN, gradient="checkpoint")
 _CONCATENATED = ", time channel concatenated"  # as odenet_mnist.py does it
 SCRIPT = "torchdiffeq direct" + _CONCATENATED
 SCRIPT_ADJOINT = "torchdiffeq adjoint" + _CONCATENATED
-CASES: dict[str, Config] = {
-    SCRIPT: Config(),
-    SCRIPT_ADJOINT: Config(gradient="adjoint"),
-    "torchdiffeq direct": Config(),
-    "torchdiffeq adjoint": Config(gradient="adjoint"),
-    "torchdiffeq seminorm": Config(gradient="seminorm"),
+CASES: dict[str, Solver] = {
+    SCRIPT: Solver(),
+    SCRIPT_ADJOINT: Solver(gradient="adjoint"),
+    "torchdiffeq direct": Solver(),
+    "torchdiffeq adjoint": Solver(gradient="adjoint"),
+    "torchdiffeq seminorm": Solver(gradient="seminorm"),
     "odelib direct": _OWN,
     "odelib adjoint": replace(_OWN, gradient="adjoint"),
     "odelib seminorm": replace(_OWN, gradient="seminorm"),
@@ -46,7 +46,7 @@ CASES: dict[str, Config] = {
     "odelib checkpoint, bosh3": replace(_CHECKPOINT, method="bosh3"),
     "odelib direct, bosh3, warm start": replace(_OWN, method="bosh3", warm_start=True),
     "odelib checkpoint, bosh3, warm start": replace(_CHECKPOINT, method="bosh3", warm_start=True),
-    "torchdiffeq direct, bf16": Config(bf16=True),
+    "torchdiffeq direct, bf16": Solver(bf16=True),
     "odelib direct, bf16": replace(_OWN, bf16=True),
     "odelib direct, bosh3, warm start, bf16": replace(_OWN, method="bosh3", warm_start=True, bf16=True),
     "odelib checkpoint, bosh3, warm start, bf16": replace(_CHECKPOINT, method="bosh3", warm_start=True, bf16=True),
@@ -67,6 +67,9 @@ class BenchmarkRow(Timed):
     direct); one of the backward pass counts both.
     """
 
+    KEY = ("case",)
+    DERIVED = ("floor",)
+
     case: str
     nfe_forward: float  # mean over the steps that were timed
     nfe_backward: float
@@ -81,6 +84,8 @@ class BenchmarkRow(Timed):
 class BareEvaluation:
     """Seconds of one evaluation of f, without a solver around it, computed in one of the ways of EVALUATIONS."""
 
+    KEY = ("way",)
+
     way: str
     forward: tuple[float, ...]  # one value a round
     forward_backward: tuple[float, ...]  # with its derivatives by state and parameters
@@ -92,7 +97,9 @@ class BareEvaluation:
 
 @dataclass(frozen=True)
 class LibraryRow(Timed):
-    """One pass of the block, forward and backward, with dopri5 of one library (`odelib.libraries`)."""
+    """One pass of the block, forward and backward, with dopri5 of one library (`odelib.measurements.other_libraries`)."""
+
+    KEY = ("library",)
 
     library: str  # with its version
     nfe: int
@@ -151,42 +158,41 @@ class ConcatConv2d(nn.Module):
         return self.conv(torch.cat([torch.ones_like(z[:, :1]) * t, z], dim=1))
 
 
-def with_solver(trained: ImageClassifier, case: str, config: Config) -> ImageClassifier:
+def network_of(case: str, solver: Solver, trained: ImageClassifier) -> ImageClassifier:
     """A copy of the trained network, in training mode, with the solver and the time channel of a case."""
     model = copy.deepcopy(trained)
     f = model.block.f
     if case.endswith(_CONCATENATED):
         f.conv1, f.conv2 = ConcatConv2d(f.conv1), ConcatConv2d(f.conv2)
-    model.block = ode_block(f, config)
+    model.block = ODEBlock(f, solver)
     return model.train()
 
 
 def measure_benchmark(
-    data: Dataset,
-    trained: ImageClassifier,
-    device: torch.device,
+    subject: Subject,
     batch_size: int = 128,
     rounds: int = 21,
     images: int = 32,
-    cases: dict[str, Config] = CASES,
+    cases: dict[str, Solver] = CASES,
     evaluations: tuple[str, ...] = EVALUATIONS,
     timer: Callable[..., dict[str, list[float]]] = interleave,
 ) -> Benchmark:
-    """Time the training step of every case of CASES on the same batches, with the weights of `trained`.
+    """Time the training step of every case of CASES on the same batches, with the weights of the trained network.
 
     The learning rate is 0: all the work of an update is done, and the weights, on which NFE depends, stay. Peak bytes
     and gradient errors are taken apart from the clock.
     """
-    trained, data = trained.to(device), data.to(device)
-    problem = Problem(trained, data, device, images)
+    device = subject.device
+    trained, data = subject.trained.to(device), subject.data.to(device)
+    problem = Problem(subject, images)
     steps_in = list(islice(batches(data.train, batch_size), _BATCHES))
-    models = {case: with_solver(trained, case, config) for case, config in cases.items()}
+    models = {case: network_of(case, solver, trained) for case, solver in cases.items()}
     blockless = copy.deepcopy(trained).train()
     blockless.block = nn.Identity()
     nfe = {case: [] for case in models}
 
     def training_step(model: ImageClassifier, seen: list) -> Callable[[], None]:
-        optimizer, order = make_optimizer(model, Config()), cycle(steps_in)
+        optimizer, order = make_optimizer(model, Training()), cycle(steps_in)
         optimizer.param_groups[0]["lr"] = 0.0
         return lambda: seen.append(train_step(model, optimizer, *next(order))[1:])
 
@@ -216,10 +222,10 @@ def measure_benchmark(
     rows = []
     for case, model in models.items():
         nfe_forward, nfe_backward = np.mean(nfe[case][-rounds:], axis=0).tolist()
-        forward, both = bare["bf16" if model.block.bf16 else "fp32"].medians
-        there = both if model.block.gradient == "direct" else forward
+        forward, both = bare["bf16" if model.block.solver.bf16 else "fp32"].medians
+        there = both if model.block.solver.gradient == "direct" else forward
         floor = np.median(without_block) + nfe_forward * there + nfe_backward * both
-        for _ in range(_BATCHES if model.block.warm_start else 1):  # until a warm start has settled
+        for _ in range(_BATCHES if model.block.solver.warm_start else 1):  # until a warm start has settled
             gradient = block_gradient(model.block, problem.z, problem.cotangent)
         rows.append(
             BenchmarkRow(
@@ -243,7 +249,7 @@ def measure_benchmark(
         libraries.append(LibraryRow(library, n, tuple(seconds[library]), theta_error, state_error))
 
     return Benchmark(
-        Environment.here(device),
+        Environment.here(device, __name__),
         data.name,
         batch_size,
         images,
@@ -281,13 +287,11 @@ def _evaluate(way: str, f: nn.Module, z: Tensor, differentiate: bool = False) ->
             out = f(t, start)
         if differentiate:
             torch.autograd.grad(out, [start, *f.parameters()], torch.ones_like(out))
-    if z.is_cuda:
-        torch.cuda.synchronize()
 
 
 def _product(device: torch.device) -> None:
     a = torch.ones(_SIZE, _SIZE, device=device)
-    (a @ a)[0, 0].item()
+    a @ a
 
 
 def _flops(f: nn.Module, z: Tensor, differentiate: bool = False) -> int:
@@ -297,3 +301,7 @@ def _flops(f: nn.Module, z: Tensor, differentiate: bool = False) -> int:
         if differentiate:
             out.sum().backward()
     return counted.get_total_flops()
+
+
+_SMALL = {"cases": {name: CASES[name] for name in (SCRIPT, "odelib direct")}, "evaluations": EVALUATIONS[:1]}
+MEASUREMENT = Measurement(Benchmark, measure_benchmark, __name__, small=_SMALL)

@@ -42,6 +42,7 @@ from dataclasses import replace
 
 from odelib.config import Config
 from odelib.records import Run
+from odelib.studies.study import Case, Study
 from odelib.training import EpochMetrics
 
 BASE = Config(
@@ -190,3 +191,29 @@ TINY_IMAGENET: dict[str, Config] = {
     "odenet-two-scales": replace(FULL["odenet"], scales=2, **_TINY),
     "resnet-4": replace(FULL["resnet-4"], **_TINY),
 }
+
+TUNING = Study(
+    "cifar10-tuning",
+    "Which choices matter for an ODE-Net on CIFAR-10, to accuracy, to NFE, to time?",
+    {
+        name: Case(config, (0, 1, 2) if name in BASELINES else (0, 1) if name in AGAIN else (0,))
+        for cases in (BASELINES, *one_factor().values())
+        for name, config in cases.items()
+    },
+)
+ALL_IMAGES = Study(
+    "cifar10-full",
+    "What does the recipe that the tuning chose reach on all images?",
+    {name: Case(config, (0, 1)) for name, config in FULL.items()},
+    measurements=("cross-solver", "confusion"),
+)
+FASHION = Study(
+    "fashion-mnist",
+    "What does the same recipe reach on another data set of this size?",
+    {name: Case(config) for name, config in FASHION_MNIST.items()},
+)
+TINY = Study(
+    "tiny-imagenet-20",
+    "What does it reach on larger photographs, and is a second scale of use there?",
+    {name: Case(config) for name, config in TINY_IMAGENET.items()},
+)

@@ -1,21 +1,22 @@
 """Confusion: which class a trained network takes for which, counted over all test images."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from jaxtyping import Int64
 from torch import Tensor, nn
 
-from odelib.config import Config
-from odelib.data import Dataset, Images, batches
-from odelib.records import Environment, Record, RecordError, load_weights, stored_weights
+from odelib.data import Images, batches
+from odelib.measurements.measurement import Measurement, Subject
+from odelib.records import Environment, Record
+from odelib.shapes import Int64
 from odelib.training import EVALUATED_AT_ONCE
 
 
 @dataclass(frozen=True)
 class ConfusionRow:
     """How one trained network sorts the test images."""
+
+    KEY = ("case", "seed")
 
     case: str  # how it was trained
     seed: int
@@ -41,13 +42,14 @@ def count_confusion(model: nn.Module, data: Images, classes: int) -> Int64[Tenso
     return counts.view(classes, classes)
 
 
-def measure_confusion(cases: dict[str, Config], data: Dataset, folder: Path, device: torch.device) -> Confusion:
-    """Count for every network of the study whose weights lie in `folder`. Raises RecordError when there are none."""
-    test, rows = data.test.to(device), []
-    for case, seed, path in stored_weights(cases, folder):
-        model, _ = load_weights(path)
-        counts = count_confusion(model.to(device), test, len(data.classes))
+def measure_confusion(subject: Subject) -> Confusion:
+    """Count for every network of the study whose weights are at hand. Raises RecordError when there are none."""
+    test, classes, rows = subject.data.test.to(subject.device), subject.data.classes, []
+    for case, seed, model in subject.networks():
+        counts = count_confusion(model, test, len(classes))
         rows.append(ConfusionRow(case, seed, tuple(map(tuple, counts.tolist()))))
-    if not rows:
-        raise RecordError(f"{folder} holds no weights of this study; train its cases first")
-    return Confusion(Environment.here(device), data.classes, tuple(rows))
+    return Confusion(Environment.here(subject.device, __name__), classes, tuple(rows))
+
+
+# Small enough as it is: the book keeps the weights of few of the networks.
+MEASUREMENT = Measurement(Confusion, measure_confusion, __name__, small={})

@@ -5,12 +5,12 @@ from collections.abc import Iterable, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from odelib.records import Run
+from odelib.shapes import Float, Int64, UInt8
 
 # Okabe and Ito's colours, which colour-blind readers tell apart; markers and dashes help where there is no colour.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

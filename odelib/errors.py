@@ -1,0 +1,21 @@
+"""What can go wrong by the user's hand, or the solver's: every error whose message is meant to be read."""
+
+
+class Error(Exception):
+    """Base of all errors of odelib. The message says what was wrong and what is allowed, or what to try."""
+
+
+class OptionError(Error, ValueError):
+    """An option out of range, or options that do not fit together."""
+
+
+class DataError(Error):
+    """A data set that cannot be had or read."""
+
+
+class RecordError(Error):
+    """A record or weights file that cannot be read, or that must not be written."""
+
+
+class SolverError(Error, RuntimeError):
+    """A solve that cannot go on. The message says when, what, and what to try."""

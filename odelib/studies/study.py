@@ -1,0 +1,113 @@
+"""A study: a question, the cases that are trained to answer it, what is measured on them, and where the records lie."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from odelib.config import Config
+from odelib.data import load_dataset
+from odelib.errors import OptionError, RecordError
+from odelib.measurements import Subject, measurement
+from odelib.records import RESULTS, Record, Run, load_weights
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way of training in a study, and the seeds that the study plans for it."""
+
+    config: Config
+    seeds: tuple[int, ...] = (0,)
+
+
+@dataclass(frozen=True)
+class Study:
+    """The named runs of one question. Their records are `<results>/<name>/<case>-seed<k>.json`."""
+
+    name: str
+    question: str
+    cases: Mapping[str, Case]
+    measurements: tuple[str, ...] = ()  # what is measured, by its name in odelib.measurements
+    trained: str | None = None  # the run whose network all solvers are tried on; its weights are kept with the book
+
+    def config(self, case: str, seed: int = 0) -> Config:
+        """The config of one run. Raises OptionError for an unknown case."""
+        if case not in self.cases:
+            raise OptionError(f"study {self.name} has no case {case!r}; choose from {', '.join(self.cases)}")
+        return replace(self.cases[case].config, seed=seed)
+
+    def record_path(self, case: str, seed: int, results: Path = RESULTS) -> Path:
+        return results / self.name / f"{case}-seed{seed}.json"
+
+    def measurement_path(self, name: str, results: Path = RESULTS) -> Path:
+        return results / self.name / f"{name}.json"
+
+    def planned(self, case: str | None = None, seed: int | None = None) -> Iterator[tuple[str, int]]:
+        """The runs that are planned, case and seed; those of one case, or one seed of each. Raises OptionError."""
+        for name in [case] if case else self.cases:
+            self.config(name)  # refuses an unknown one
+            for k in self.cases[name].seeds if seed is None else [seed]:
+                yield name, k
+
+    def missing(self, results: Path = RESULTS) -> list[str]:
+        """What is planned and not there, or not finished: `<case>-seed<k>` and measurements."""
+        paths = [self.record_path(case, seed, results) for case, seed in self.planned()]
+        left = [path.stem for path in paths if not is_finished(path)]
+        return left + [name for name in self.measurements if not self.measurement_path(name, results).exists()]
+
+    def runs(self, results: Path = RESULTS) -> dict[str, list[Run]]:
+        """The finished runs by case, in the order of their seeds."""
+        found: dict[str, list[Run]] = {}
+        for path in sorted((results / self.name).glob("*-seed*.json")):
+            run = Run.load(path)
+            if run.finished:
+                found.setdefault(path.stem.rpartition("-seed")[0], []).append(run)
+        return {case: sorted(runs, key=lambda run: run.config.seed) for case, runs in found.items()}
+
+    def measured(self, name: str, results: Path = RESULTS) -> Record | None:
+        """A measurement, or None where it has not been made. Raises RecordError."""
+        path = self.measurement_path(name, results)
+        return measurement(name).record.load(path) if path.exists() else None
+
+    def subject(self, folder: Path, data_root: Path | None, device: torch.device) -> Subject:
+        """What is measured: the study's data, from `data_root`, and the networks whose weights lie in `folder`.
+
+        Raises DataError when the data cannot be had.
+        """
+        configs = {name: case.config for name, case in self.cases.items()}
+        data = load_dataset(next(iter(configs.values())).dataset, data_root)
+        network = None
+        if self.trained:
+            network, _ = load_weights(RESULTS / self.name / f"{self.trained}.safetensors")
+        return Subject(configs, data, device, folder, network)
+
+    def measure(self, name: str, data_root: Path | None, path: Path, device: torch.device) -> Record:
+        """Make a measurement and keep its record at `path`, beside which the weights of the cases lie.
+
+        Raises RecordError when there is a record, and OptionError when the measurement does not belong to the study.
+        """
+        self._must_measure(name)
+        if path.exists():
+            raise RecordError(f"{path} holds this measurement; delete it to measure again, or confirm it")
+        record = measurement(name).measure(self.subject(path.parent, data_root, device))
+        record.save(path)
+        return record
+
+    def confirm(self, name: str, data_root: Path | None, path: Path, device: torch.device) -> list[str]:
+        """Repeat a small part of a measurement, and note in its record that the code of today makes the same.
+
+        Where it does not, the record stays as it is, and what differs comes back, one sentence each.
+        """
+        self._must_measure(name)
+        return measurement(name).confirm(path, self.subject(path.parent, data_root, device))
+
+    def _must_measure(self, name: str) -> None:
+        if name not in self.measurements:
+            has = f"it has {', '.join(self.measurements)}" if self.measurements else "it has none"
+            raise OptionError(f"study {self.name} has no measurement {name!r}; {has}")
+
+
+def is_finished(path: Path) -> bool:
+    """Whether a run's record says that it is finished, and no checkpoint is left that has more to say."""
+    return path.exists() and Run.load(path).finished and not path.with_suffix(".checkpoint.safetensors").exists()
