@@ -19,15 +19,15 @@ _HOMES = {
     "saved_bytes": ("count_saved_bytes",),
     "training": ("EpochMetrics", "Training", "evaluate", "fit"),
 }
-_HOME = {name: module for module, names in _HOMES.items() for name in names}
+HOME = {name: module for module, names in _HOMES.items() for name in names}
 
-__all__ = sorted(_HOME)  # noqa: PLE0604
+__all__ = sorted(HOME)  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOME:
+    if name not in HOME:
         raise AttributeError(f"module 'odelib' has no attribute {name!r}")
-    return getattr(import_module(f"odelib.{_HOME[name]}"), name)
+    return getattr(import_module(f"odelib.{HOME[name]}"), name)
 
 
 def __dir__() -> list[str]:

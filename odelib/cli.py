@@ -189,7 +189,7 @@ class Study:
             if old:
                 print(f"made by other code: {', '.join(old)}; measure again, or --measure NAME --confirm")
         if failed:
-            raise RecordError(f"{self.name}: {', '.join(failed)} failed, as said above; the other runs are made")
+            raise FloatingPointError(f"{self.name}: {', '.join(failed)} failed as said above; the other runs are made")
 
 
 def _report(differences: list[str], path: Path) -> None:
@@ -240,7 +240,7 @@ class Benchmark:
             if hasattr(os, "sched_setaffinity"):  # Linux: holds for libraries with threads of their own too
                 os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
         if self.confirm:
-            _report(how.confirm(path, subject), path)
+            _report(how.confirm(path, subject, batch_size=self.batch_size, images=self.images), path)
             return
         ways = EVALUATIONS if self.compiled else EVALUATIONS[:-1]
         record = how.measure(subject, self.batch_size, self.rounds, self.images, evaluations=ways)
@@ -261,6 +261,7 @@ def _parse(commands, argv: list[str]):
             return tyro.cli(commands, prog="odelib", description="Neural ODEs for image classification.", args=argv)
     except SystemExit as stop:
         if stop.code != 2:
+            sys.stdout.flush()  # the help; main knows what to do when nobody reads it
             raise
         # A box of parts with rules between them: title (part of the first rule where boxes are drawn), error, hints.
         lines = [line.strip("│╭╮╰╯ ") for line in said.getvalue().splitlines()]
@@ -269,6 +270,13 @@ def _parse(commands, argv: list[str]):
         message = re.sub(r"Error parsing (__tyro-dummy-inner__\S+ )?", "", " ".join(error))
         command = argv[:1] if argv and argv[0] in ("train", "evaluate", "data", "show", "study", "benchmark") else []
         raise OptionError(f"{message} (see {' '.join(['odelib', *command, '--help'])})") from None
+
+
+def _trains(command: object) -> bool:
+    return isinstance(command, Train) or isinstance(command, Study) and not command.status and command.measure is None
+
+
+_GO_ON = "the same command goes on after the last finished epoch"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -288,19 +296,22 @@ def main(argv: list[str] | None = None) -> int:
         | Annotated[Study, subcommand("study")]
         | Annotated[Benchmark, subcommand("benchmark")]
     )
-    command = None
+    trains = False
     try:
         command = _parse(commands, argv)
+        trains = _trains(command)
         command()
+        trains = False  # no more
         sys.stdout.flush()
     except BrokenPipeError:  # whoever reads has seen enough, as head does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if trains:
+            print(f"odelib: stopped, since nobody reads what it prints; {_GO_ON}", file=sys.stderr)
+            return 130
     except (Error, FloatingPointError, OSError) as error:
         print(f"odelib: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        trains = isinstance(command, Train) or isinstance(command, Study) and command.measure is None
-        again = "the same command goes on after the last finished epoch" if trains else "nothing was written"
-        print(f"odelib: interrupted; {again}", file=sys.stderr)
+        print(f"odelib: interrupted; {_GO_ON if trains else 'nothing was written'}", file=sys.stderr)
         return 130
     return 0

@@ -21,6 +21,8 @@ class Config(Training, Solver, Network, Selection):
     OptionError for values out of range and for options that do not fit together.
     """
 
+    __str__ = object.__str__  # all options, where a Solver names its own
+
     def case(self) -> str:
         """A file name for this config, whatever its seed: the main choices in words, all of them in a digest."""
         options = asdict(replace(self, seed=0))

@@ -174,8 +174,8 @@ class ODEBlock(nn.Module):
         return tuple(self.f.parameters()) if isinstance(self.f, nn.Module) else ()
 
     def _dynamics(self, t: Float[Tensor, ""], z: Float[Tensor, "b *state"]) -> Tensor:
-        for counter in self._counters:
-            counter.n += 1
+        if self._counters:
+            _count(self._counters)
         with torch.autocast(z.device.type, torch.bfloat16) if self.solver.bf16 else nullcontext():
             dz = self.f(t, z)
         if dz.shape != z.shape:
@@ -281,6 +281,16 @@ class Evaluations:
     """A number of function evaluations (NFE): calls of f on a whole batch."""
 
     n: int = 0
+
+
+def _count(counters: list[Evaluations]) -> None:
+    for counter in counters:
+        counter.n += 1
+
+
+# As by torch.compiler.disable, which would import the compiler here: compiled code takes a number that it finds on a
+# module for a constant, and would be compiled anew for each.
+_count._torchdynamo_disable = True  # type: ignore[attr-defined]
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Options: frozen values that refuse nonsense. Each kind stands with what it steers."""
 
 import math
+import numbers
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -13,8 +14,9 @@ O = TypeVar("O", bound="Options")
 class Options:
     """Base of `Solver`, `Network`, `Training`, `Selection`, and of `Config`, which is all of them.
 
-    A field takes values of its annotated type: a whole number also where a float is asked for (lr=1 is lr=1.0), floats
-    that are finite, strings that are not empty. What else must hold a subclass says in `_check`. Raises OptionError.
+    A field takes values of its annotated type: a whole number also where a float is asked for (lr=1 is lr=1.0), numbers
+    of numpy too, floats that are finite, strings that are not empty. What else must hold a subclass says in `_check`.
+    Raises OptionError.
     """
 
     def __post_init__(self) -> None:
@@ -33,7 +35,7 @@ class Options:
         for name in names:
             value = getattr(self, name)
             if value is not None and not value > 0:
-                raise OptionError(f"{name} must be positive, got {value:g}")
+                raise OptionError(f"{name} must be positive, got {value}")
 
     def _must_not_be_negative(self, *names: str) -> None:
         for name in names:
@@ -62,8 +64,9 @@ def _fitted(name: str, value: Any, kind: Any) -> Any:
         return tuple(_fitted(name, part, allowed[0]) for part in value)
     if type(None) in allowed:  # float | None
         return None if value is None else _fitted(name, value, allowed[0])
-    if kind is float and type(value) is int:
-        value = float(value)
+    number = {int: numbers.Integral, float: numbers.Real}.get(kind)
+    if number and isinstance(value, number) and not isinstance(value, bool):
+        value = kind(value)
     fits = type(value) is kind and (kind is not float or math.isfinite(value)) and (kind is not str or value.strip())
     if not fits:
         raise OptionError(f"{name} must be {_KINDS[kind]}, got {value!r}")

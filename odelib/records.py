@@ -6,6 +6,7 @@ Written whole or not at all, never unpickled. A record says where it was made, a
 import json
 import os
 import platform
+import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -28,8 +29,8 @@ from odelib.training import EpochMetrics
 
 
 def _results() -> Path:
-    """The book's records and weights: beside the package in a clone; for a package installed elsewhere, where it says
-    $ODELIB_RESULTS, or a folder of where the command was given."""
+    """The book's records and weights: in $ODELIB_RESULTS if it is set, else beside the package in a clone; else
+    `results` in the folder where the command is given."""
     beside = Path(__file__).parent.parent / "book" / "results"
     return Path(os.environ.get("ODELIB_RESULTS") or (beside if beside.is_dir() else "results"))
 
@@ -81,7 +82,7 @@ class Environment:
             torchdiffeq=version("torchdiffeq"),
             odelib=__version__,
             commit=sources.commit(),
-            settings=tuple(f"{k}={v}" for k, v in sorted(os.environ.items()) if k.startswith(SETTINGS)),
+            settings=_settings(),
             sources=module and sources.digest(module),
         )
 
@@ -202,6 +203,12 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 def hardware(device: torch.device) -> str:
     """The name of the processor or GPU."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+
+
+def _settings() -> tuple[str, ...]:
+    """Those of `SETTINGS` that are set; of a file, as in LD_PRELOAD, its name without the folders of this machine."""
+    found = {name: value for name, value in sorted(os.environ.items()) if name.startswith(SETTINGS)}
+    return tuple(f"{name}={re.sub(r'[^ :;,=]*/', '', value)}" for name, value in found.items())
 
 
 def _now() -> str:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
 from odelib.config import Config, build
 from odelib.data import Dataset, prepare
@@ -30,21 +31,23 @@ def run(
     data = prepare(data, config).to(device)
     model = build(config, data).to(device)
     optimizer = make_optimizer(model, config)
-    if checkpoint.exists():
-        record = _restore(checkpoint, model, optimizer)
+    interrupted = checkpoint.exists()
+    if interrupted:
+        record, tensors = _read_checkpoint(checkpoint)
     elif path.exists():
         record = Run.load(path)
     else:
         record = Run(config, count_parameters(model), Environment.here(device))
     if record.config != config:
         raise RecordError(f"{path} holds a run of another config ({record.config.options()}); choose another name")
-    if not checkpoint.exists():
-        if record.finished:
-            raise RecordError(f"{path} holds this run, finished; delete it to train again")
-        if record.metrics:
-            raise RecordError(
-                f"{path} is unfinished, but its checkpoint {checkpoint.name} is gone; delete it to train again"
-            )
+    if interrupted:
+        _restore(checkpoint, tensors, model, optimizer)
+    elif record.finished:
+        raise RecordError(f"{path} holds this run, finished; delete it to train again")
+    elif record.metrics:
+        raise RecordError(
+            f"{path} is unfinished, but its checkpoint {checkpoint.name} is gone; delete it to train again"
+        )
     for metrics in fit(model, data, config, optimizer, epochs_done=len(record.metrics)):
         record = replace(record, metrics=(*record.metrics, metrics))
         # The checkpoint first: it alone has all that the rest can be made of, should this be interrupted.
@@ -57,7 +60,7 @@ def run(
     return record
 
 
-def _save_checkpoint(path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, record: Run) -> None:
+def _save_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, record: Run) -> None:
     """Weights, the optimiser's tensors and the record so far, in one file."""
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
@@ -66,10 +69,18 @@ def _save_checkpoint(path: Path, model: torch.nn.Module, optimizer: torch.optim.
     save_tensors(path, tensors, {"record": record.to_json()})
 
 
-def _restore(path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> Run:
-    """Put a checkpoint's tensors into model and optimiser; return the record so far."""
+def _read_checkpoint(path: Path) -> tuple[Run, dict[str, Tensor]]:
+    """The record so far, and the tensors. Raises RecordError."""
     tensors, metadata = load_tensors(path)
-    weights, state = {}, {}
+    if "record" not in metadata:
+        raise RecordError(f"{path} holds no record; delete it to start again")
+    return Run.from_json(metadata["record"], path), tensors
+
+
+def _restore(path: Path, tensors: dict[str, Tensor], model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Put a checkpoint's tensors into model and optimiser. Raises RecordError where they do not fit."""
+    weights: dict[str, Tensor] = {}
+    state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         kind, _, rest = name.partition(".")
         if kind == "model":
@@ -78,9 +89,8 @@ def _restore(path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimize
             index, _, key = rest.partition(".")
             state.setdefault(int(index), {})[key] = tensor
     try:
-        record = Run.from_json(metadata["record"], path)
         model.load_state_dict(weights)
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     except (KeyError, RuntimeError, ValueError) as error:
-        raise RecordError(f"{path} is not a checkpoint of this run ({error}); delete it to start again") from error
-    return record
+        reason = " ".join(str(error).split())  # torch writes a line per tensor
+        raise RecordError(f"{path} is not a checkpoint of this run ({reason}); delete it to start again") from error

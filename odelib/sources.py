@@ -14,10 +14,11 @@ NAME = ROOT.name
 @functools.cache
 def commit() -> str | None:
     """The commit of this clone, with a + behind it where the package differs from it; None outside of a clone."""
-    if not _git("ls-files", "__init__.py"):  # no clone, or the package lies in a clone of something else
+    head = _git("rev-parse", "--short=12", "HEAD")
+    if not head or not _git("ls-files", "__init__.py"):  # no clone, or the package lies in a clone of something else
         return None
     changed = _git("status", "--porcelain", "--", ".")
-    return _git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
+    return head + ("+" if changed else "")
 
 
 def _git(*arguments: str) -> str:
@@ -35,7 +36,7 @@ def digest(module: str, root: Path = ROOT) -> str:
     Comments, docstrings and layout are not in it, so that it stays when only words change. `root` is the folder of the
     package.
     """
-    code = [f"{name}\n{_syntax(_tree(name, root))}" for name in sorted(imported(module, root))]
+    code = [f"{name}\n{_code(_text(name, root))}" for name in sorted(imported(module, root))]
     return hashlib.sha256("\n".join(code).encode()).hexdigest()[:16]
 
 
@@ -46,38 +47,53 @@ def imported(module: str, root: Path = ROOT) -> set[str]:
         name = left.pop()
         if name not in found:
             found.add(name)
-            left += _imports(_tree(name, root), root)
+            left += imports(_parsed(_text(name, root)), root)
     return found
 
 
-def _imports(tree: ast.AST, root: Path) -> Iterator[str]:
-    """The modules of the package that are named in import statements, wherever these stand."""
+def imports(tree: ast.AST, root: Path = ROOT) -> Iterator[str]:
+    """The modules of the package that are named in import statements, wherever these stand.
+
+    A name that a package's `__init__` defines counts as that file. Raises ValueError for a relative import.
+    """
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            raise ValueError("relative imports are not followed; name the module in full")
+        elif isinstance(node, ast.ImportFrom):
             below = [f"{node.module}.{alias.name}" for alias in node.names]
-            names = [name if _file(name, root) else node.module for name in below]
+            names = [name if file(name, root) else node.module for name in below]
         else:
             continue
         # The package itself only lists names, and changes with every version.
-        yield from (name for name in names if name != NAME and _file(name, root))
+        yield from (name for name in names if name != NAME and file(name, root))
 
 
-def _file(module: str, root: Path) -> Path | None:
+def file(module: str, root: Path = ROOT) -> Path | None:
     """The file of a module of the package; None for others."""
     first, *rest = module.split(".")
     if first != NAME:
         return None
     path = root.joinpath(*rest)
-    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
+    return next((found for found in (path.with_suffix(".py"), path / "__init__.py") if found.is_file()), None)
 
 
-def _tree(module: str, root: Path) -> ast.AST:
-    file = _file(module, root)
-    if file is None:
+def _text(module: str, root: Path) -> str:
+    path = file(module, root)
+    if path is None:
         raise ValueError(f"{module} is no module of {NAME}")
-    return ast.parse(file.read_text(encoding="utf-8"))
+    return path.read_text(encoding="utf-8")
+
+
+@functools.cache
+def _parsed(text: str) -> ast.AST:
+    return ast.parse(text)
+
+
+@functools.cache
+def _code(text: str) -> str:
+    return _syntax(_parsed(text))
 
 
 def _syntax(node: object) -> str:
@@ -88,6 +104,8 @@ def _syntax(node: object) -> str:
         return repr(node)
     parts = []
     for name, value in ast.iter_fields(node):
+        if isinstance(node, ast.JoinedStr):  # some Pythons put empty texts between its parts
+            value = [part for part in value if getattr(part, "value", None) != ""]
         if name == "body" and isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             value = value[ast.get_docstring(node, clean=False) is not None :]
         if value is not None and value != []:  # newer versions have further fields, which are mostly empty

@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from odelib.options import Options
+
+# Options check the types of their fields themselves. jaxtyping, which does so for all other classes in tests, would be
+# first, and says it otherwise: it leaves out what is imported here.
+Options.__no_type_check__ = True
 from odelib import Config, Dataset, load_dataset
+
+del Options.__no_type_check__  # dacite asks for it too
 
 matplotlib.use("Agg")
 

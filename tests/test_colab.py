@@ -158,8 +158,8 @@ def convert(tmp_path):
         # what only the site can show
         ("```{bibliography}\n:all:\n```", f"([This part is on the site]({SITE}second.html).)"),
         (
-            "```{eval-rst}\n.. autofunction:: odelib.a.f\n   :members: x\n```",
-            f"- [`odelib.a.f`]({SITE}second.html#odelib.a.f)",
+            "```{eval-rst}\n.. automodule:: odelib.a\n.. autofunction:: odelib.a.f\n   :members: x\n```",
+            f"- [`odelib.a`]({SITE}second.html#module-odelib.a)\n- [`odelib.a.f`]({SITE}second.html#odelib.a.f)",
         ),
     ],
 )

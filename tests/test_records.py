@@ -1,171 +1,18 @@
-"""Records: the config that refuses nonsense, the run's JSON file, the weights' safetensors file."""
+"""Records: the run's JSON file, where and by which code it was made, the weights' safetensors file."""
 
 import json
-import math
 import pickle
-from dataclasses import FrozenInstanceError, asdict, fields, replace
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 import torch
 
-from odelib import Config, EpochMetrics, ImageClassifier, PRESETS, RecordError, Run, build, load_weights
-from odelib.studies import STUDIES
+from odelib import Config, EpochMetrics, RecordError, Run, build, load_weights, records, sources
 from odelib.config import ADDED
-from odelib.errors import OptionError
-from odelib.records import Environment, RESULTS, load_tensors, save_tensors, save_weights, write_atomically
+from odelib.records import Confirmation, Environment, RESULTS, load_tensors, save_tensors, save_weights, write_atomically
 
-# Config
-
-
-@pytest.mark.parametrize(
-    "options, message",
-    [
-        *[
-            ({name: 0}, f"{name} must be positive, got 0")
-            for name in ("width", "blocks", "scales", "epochs", "batch_size", "train_images")
-        ],
-        (dict(image_size=5), "image_size must be at least 6 pixels, got 5"),
-        (dict(epochs=-1), "epochs must be positive, got -1"),
-        (dict(lr=0.0), "lr must be positive, got 0.0"),
-        (dict(lr=-0.1), "lr must be positive, got -0.1"),
-        (dict(lr=math.nan), "lr must be positive, got nan"),
-        *[
-            ({name: value}, f"{name} must be at least 0 and below 1, got {value}")
-            for name in ("validation", "dropout", "block_dropout", "momentum", "label_smoothing")
-            for value in (-0.1, 1.0)
-        ],
-        *[
-            ({name: -0.5}, f"{name} must not be negative, got -0.5")
-            for name in ("weight_decay", "extra_channels", "kinetic", "jacobian")
-        ],
-        (dict(seed=-1), "seed must not be negative, got -1"),
-        (dict(width=48), r"width above 32 must be a multiple of 32 .*, got 48"),
-        (dict(extra_channels=8), r"width \+ extra_channels.* at most 32 or a multiple of 32 .*, got 64 \+ 8"),
-        (dict(width=96, order=2), r"with order 2 its half, must be at most 32 or a multiple of 32"),
-        (dict(width=7, order=2), "order 2 halves the channels of the state; 7 is odd"),
-        (dict(order=3), "unknown order 3; choose from 1, 2"),
-        (dict(norm="instance"), "norm"),
-        (dict(activation="elu"), "activation"),
-        (dict(time="linear"), "time"),
-        (dict(method="rk5"), "unknown method 'rk5'; choose from"),
-        (dict(gradient="exact"), "unknown gradient 'exact'; choose from"),
-        (dict(rtol=0.0), "rtol and atol must be positive"),
-        (dict(step_size=0.1), "step_size is for fixed grids only"),
-        (dict(method="rk4", step_size=-0.1), "step_size must be positive"),
-        (dict(method="rk4", gradient="seminorm"), "'rk4' chooses none"),
-        (dict(network="resnext"), "network"),
-        (dict(stem="deep"), "stem"),
-        (dict(augment="flip"), "augment"),
-        (dict(optimizer="lbfgs"), "optimizer"),
-        (dict(schedule="linear"), "schedule"),
-    ],
-)
-def test_nonsense_is_refused(options, message):
-    with pytest.raises(OptionError, match=message):
-        Config(**options)
-
-
-@pytest.mark.parametrize("width", [1, 8, 31, 32, 64, 96])
-def test_widths_that_groupnorm_can_group_are_accepted(width):
-    ImageClassifier(Config(width=width, network="none"), channels=1, classes=10)
-
-
-def test_a_config_cannot_be_changed():
-    with pytest.raises(FrozenInstanceError):
-        Config().lr = 1.0
-
-
-DIFFERENT = dict(
-    dataset="cifar10",
-    validation=0.1,
-    train_images=100,
-    image_size=32,
-    augment="crop",
-    normalize=True,
-    network="resnet",
-    stem="res",
-    width=32,
-    blocks=3,
-    dropout=0.1,
-    time="none",
-    norm="layer",
-    activation="tanh",
-    block_dropout=0.1,
-    extra_channels=32,
-    order=2,
-    scales=2,
-    kinetic=0.1,
-    jacobian=0.1,
-    method="bosh3",
-    rtol=1e-4,
-    atol=1e-5,
-    gradient="adjoint",
-    library="odelib",
-    bf16=True,
-    epochs=7,
-    batch_size=32,
-    optimizer="adam",
-    lr=0.01,
-    schedule="step",
-    milestones=(1, 2),
-    momentum=0.8,
-    weight_decay=1e-4,
-    label_smoothing=0.1,
-)
-
-
-@pytest.mark.parametrize("name", [f.name for f in fields(Config) if f.name not in ("seed", "step_size", "warm_start")])
-def test_a_case_changes_with_every_field(name):
-    assert Config(**{name: DIFFERENT[name]}).case() != Config().case()
-
-
-def test_a_case_changes_with_a_warm_start():
-    assert Config(library="odelib", warm_start=True).case() != Config(library="odelib").case()
-
-
-def test_options_that_came_later_leave_the_names_of_older_records_alone():
-    """The digests are those that these configs had before there were variations and solvers of our own."""
-    assert Config().case() == "mnist-sample-odenet-direct-dopri5-3ebbac51"
-    assert Config(dataset="mnist", gradient="adjoint").case() == "mnist-odenet-adjoint-dopri5-ae332a93"
-    assert Config(dataset="mnist", network="resnet", blocks=1, lr=0.05).case() == "mnist-resnet-3b45e9b2"
-
-
-def test_a_record_without_the_later_options_is_read():
-    path = RESULTS / "mnist-gradients" / "none-seed0.json"
-    assert not any(f'"{name}"' in path.read_text() for name in ADDED)
-    assert Run.load(path).config == Config(dataset="mnist", network="none", epochs=5)
-
-
-def test_a_case_changes_with_the_step_size_and_not_with_the_seed():
-    assert Config(method="rk4", step_size=0.5).case() != Config(method="rk4").case()
-    assert Config(seed=1).case() == Config(seed=2).case()
-
-
-@pytest.mark.parametrize(
-    "written, meant", [(dict(lr=1), dict(lr=1.0)), (dict(dropout=0), {}), (dict(milestones=[60, 100, 140]), {})]
-)
-def test_equal_values_are_one_case_and_one_config(written, meant):
-    """A user writes lr=1 or a list; the run is the same."""
-    assert Config(**written) == Config(**meant)
-    assert Config(**written).case() == Config(**meant).case()
-
-
-@pytest.mark.parametrize("dataset", ["/some/where/pets", "/some/where/pets/", "pets"])
-def test_a_case_is_a_file_name_that_says_what_was_chosen(dataset):
-    assert Config(dataset=dataset, gradient="adjoint").case().startswith("pets-odenet-adjoint-dopri5-")
-    assert Config(dataset=dataset, network="none").case().startswith("pets-none-")
-    assert "/" not in Config(dataset=dataset).case()
-
-
-def test_the_published_recipe_is_the_preset():
-    """odenet_mnist.py's defaults: 160 epochs, batches of 128, SGD with momentum 0.9 from 0.1, tenths at 60, 100, 140."""
-    config = PRESETS["odenet-mnist"]
-    assert (config.dataset, config.network, config.stem, config.width) == ("mnist", "odenet", "conv", 64)
-    assert (config.method, config.rtol, config.atol, config.gradient) == ("dopri5", 1e-3, 1e-3, "direct")
-    assert (config.epochs, config.batch_size, config.augment, config.normalize) == (160, 128, "crop", False)
-    assert (config.optimizer, config.lr, config.momentum, config.weight_decay) == ("sgd", 0.1, 0.9, 0.0)
-    assert (config.schedule, config.milestones) == ("step", (60, 100, 140))
-
+CPU = torch.device("cpu")
 
 # Runs
 
@@ -214,12 +61,104 @@ def test_a_run_is_finished_when_it_has_all_its_epochs(made):
     assert not replace(made, metrics=()).finished
 
 
+def test_a_record_without_the_later_options_is_read():
+    path = RESULTS / "mnist-gradients" / "none-seed0.json"
+    assert not any(f'"{name}"' in path.read_text() for name in ADDED)
+    assert Run.load(path).config == Config(dataset="mnist", network="none", epochs=5)
+
+
+# Where and by which code
+
+
 def test_environment_is_that_of_this_process():
-    here = Environment.here(torch.device("cpu"))
+    here = Environment.here(CPU)
     assert here.torch == torch.__version__ and here.threads == torch.get_num_threads()
     assert here.hardware and here.cores >= 1
     for part in (here.hardware, here.torch, here.date, here.python, here.torchdiffeq):
         assert part in str(here)
+    assert here.commit == sources.commit() and here.sources is None and here.confirmed == ()
+    assert here.settings is not None
+
+
+def test_settings_of_threads_and_allocator_are_kept_without_the_folders_of_the_machine(monkeypatch):
+    monkeypatch.setattr(sources, "commit", lambda: None)
+    monkeypatch.setattr(
+        "os.environ",
+        {
+            "OMP_NUM_THREADS": "2",
+            "MALLOC_TRIM_THRESHOLD_": "8589934592",
+            "LD_PRELOAD": "/home/me/lib/libtcmalloc.so.4:/usr/lib/libjemalloc.so.2 ./here.so",
+            "TORCH_HOME": "/home/me/.cache/torch",
+            "OMP_PLACES": "{0:4}:2,sockets",
+            "HOME": "/home/me",
+            "NOT_OMP_NUM_THREADS": "3",
+        },
+    )
+    assert Environment.here(CPU).settings == (
+        "LD_PRELOAD=libtcmalloc.so.4:libjemalloc.so.2 here.so",
+        "MALLOC_TRIM_THRESHOLD_=8589934592",
+        "OMP_NUM_THREADS=2",
+        "OMP_PLACES={0:4}:2,sockets",
+        "TORCH_HOME=torch",
+    )
+
+
+@pytest.mark.parametrize(
+    "commit, settings, said",
+    [
+        ("0123456789ab", (), "odelib 0.1.0 (commit 0123456789ab)"),
+        ("0123456789ab+", (), "odelib 0.1.0 (commit 0123456789ab and changes)"),
+        (None, (), "odelib 0.1.0 (outside of a clone)"),
+        (None, None, "odelib 0.1.0 (before commits were kept)"),
+    ],
+)
+def test_an_environment_says_by_which_code(commit, settings, said):
+    assert str(replace(ENVIRONMENT, commit=commit, settings=settings)).endswith(said)
+
+
+def test_an_environment_with_all_its_parts_is_read_back(made, tmp_path):
+    confirmed = (Confirmation("2031-01-01 00:00", "another processor", None, "1234"),) * 2
+    environment = replace(
+        ENVIRONMENT, commit="0123456789ab+", settings=("OMP_NUM_THREADS=2",), sources="5678", confirmed=confirmed
+    )
+    run = replace(made, environment=environment)
+    run.save(tmp_path / "run.json")
+    assert Run.load(tmp_path / "run.json") == run
+    assert replace(environment, settings=()) == Run.from_json(changed(run, _without_settings), "run").environment
+
+
+def _without_settings(values):
+    values["environment"]["settings"] = []
+
+
+def test_a_record_that_is_older_than_commits_is_read_and_says_so():
+    path = RESULTS / "mnist-gradients" / "none-seed0.json"
+    assert not {"commit", "settings", "sources", "confirmed"} & json.loads(path.read_text())["environment"].keys()
+    environment = Run.load(path).environment
+    assert (environment.commit, environment.settings, environment.sources, environment.confirmed) == (None, None, None, ())
+    assert "before commits were kept" in str(environment)
+
+
+def test_code_fits_by_the_digest_of_the_record_or_of_a_confirmation():
+    later = Confirmation("2031-01-01 00:00", "another processor", None, "later")
+    environment = replace(ENVIRONMENT, sources="first", confirmed=(later,))
+    assert environment.fits("first") and environment.fits("later") and not environment.fits("other")
+    assert not ENVIRONMENT.fits("first")
+
+
+@pytest.mark.parametrize(
+    "variable, clone, folder", [("", True, "clone/book/results"), ("", False, "results"), ("there", True, "there")]
+)
+def test_results_lie_in_the_clone_or_where_the_command_is_given(monkeypatch, tmp_path, variable, clone, folder):
+    """A package that was installed elsewhere has no folder of the book beside it, and must not make one there."""
+    monkeypatch.setenv("ODELIB_RESULTS", variable)
+    monkeypatch.setattr(records, "__file__", str(tmp_path / "clone" / "odelib" / "records.py"))
+    if clone:
+        (tmp_path / "clone" / "book" / "results").mkdir(parents=True)
+    assert records._results() in (Path(folder), tmp_path / folder)
+
+
+# What is wrong with a file
 
 
 def changed(run, change):
@@ -277,17 +216,6 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, content):
         path.write_bytes(content)
     with pytest.raises(RecordError, match="run.json cannot be read"):
         Run.load(path)
-
-
-def test_a_study_is_read_case_by_case_in_the_order_of_the_seeds(made, tmp_path):
-    for case, seed in (("adjoint-rk4", 10), ("adjoint-rk4", 2), ("none", 0)):
-        run = replace(made, config=replace(made.config, seed=seed))
-        run.save(tmp_path / "study" / f"{case}-seed{seed}.json")
-    study = load_study("study", tmp_path)
-    assert {case: [run.config.seed for run in runs] for case, runs in study.items()} == {
-        "adjoint-rk4": [2, 10],
-        "none": [0],
-    }
 
 
 # Files are whole or not there

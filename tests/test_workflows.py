@@ -17,3 +17,10 @@ def test_the_key_of_the_cached_build_names_all_inputs_of_the_pages(monkeypatch):
     for pattern in inputs:
         found = set(ROOT.glob(pattern))
         assert found and found <= hashed, pattern
+
+
+def test_actions_are_named_by_commit_with_the_version_beside_it():
+    for workflow in (ROOT / ".github" / "workflows").glob("*.yml"):
+        for line in workflow.read_text(encoding="utf-8").splitlines():
+            if "uses:" in line and "uses: ./" not in line:
+                assert re.search(r"uses: [\w-]+/[\w-]+@[0-9a-f]{40}  # v\d+\.\d+\.\d+$", line), (workflow.name, line)

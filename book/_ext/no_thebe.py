@@ -1,4 +1,4 @@
-"""Leave sphinx-thebe out. Jupyter Book always loads it; its script would fetch from a CDN, and fails before it could."""
+"""Leave sphinx-thebe out. Jupyter Book always loads it; its script would fetch from a CDN, and fails before that."""
 
 
 def setup(app):

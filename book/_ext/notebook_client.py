@@ -1,9 +1,9 @@
 """How the build talks to the kernels of the pages.
 
-Through sockets in a private folder, where the system has them: over TCP every user of the machine could listen, and each
-kernel prints a warning that says so. And what a program prints reaches the notebook in pieces, which are joined as they
-came, line breaks and all; the option nb_merge_streams of MyST-NB joins them later, but strips every piece and ends it
-with a line break.
+Through sockets in a private folder, where the system has them: over TCP every user of the machine could listen, and
+each kernel prints a warning that says so. And what a program prints reaches the notebook in pieces, which are joined as
+they came, line breaks and all; the option nb_merge_streams of MyST-NB joins them later, but strips every piece and ends
+it with a line break.
 """
 
 import os

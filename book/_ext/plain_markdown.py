@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from typing import ClassVar
 
 import yaml
 from docutils.nodes import make_id
@@ -73,7 +74,7 @@ class Target:
 class _Anything(DocutilsDirective):
     """Has MyST split any directive into argument, options and body."""
 
-    option_spec = {"any": None}
+    option_spec: ClassVar = {"any": None}
     optional_arguments = 1
     final_argument_whitespace = True
     has_content = True
@@ -271,9 +272,10 @@ class Converter:
         """The names that are documented, each with a link to its documentation."""
         names = []
         for line in directive.body.splitlines():
-            match = re.match(r"\.\. auto\w+:: (\S+)$", line)
+            match = re.match(r"\.\. auto(\w+):: (\S+)$", line)
             if match:
-                names.append(f"- {self.book.link(f'`{match[1]}`', self.page, match[1])}")
+                kind, name = match.groups()
+                names.append(f"- {self.book.link(f'`{name}`', self.page, f'module-{name}' if kind == 'module' else name)}")
             elif line.strip() and not line.startswith(" "):
                 raise self._error(f"reStructuredText {line!r}", directive.line)
         return "\n".join(names)
@@ -285,7 +287,7 @@ class Converter:
         in_link = False
         for token in block.children:
             start, end = token.meta.get("start"), token.meta.get("end")
-            in_link = token.type == "link_open" or in_link and token.type != "link_close"
+            in_link = token.type == "link_open" or (in_link and token.type != "link_close")
             if token.type == "myst_role" and in_link:  # it would become a link in a link
                 raise self._error(f"a role within a link, {block.content[start:end]}", line)
             elif token.type == "myst_role":

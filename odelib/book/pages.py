@@ -4,6 +4,7 @@ import base64
 import html
 import io
 import json
+import re
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from odelib.records import RESULTS, Run
 from odelib.shapes import UInt8
+from odelib.studies.summary import mean_and_range as mean_and_range
 
 FIGURES = RESULTS.parent / "figures"
 
@@ -28,18 +30,34 @@ def glue(key: str, value: str) -> None:
     hand_over(key, value, display=False)
 
 
+def glue_all(page: str, numbers: dict[str, str]) -> None:
+    """Hand every text of `numbers` to the prose, where {glue:text}`<page>-<key>` shows it."""
+    for key, value in numbers.items():
+        glue(f"{page}-{key}", value)
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Show a table: numbers to the right, text to the left."""
-    left = [isinstance(cell, str) and not cell[:1].isdigit() for cell in rows[0]]
-    rule = [":--" if text else "--:" for text in left]
+    """Show a table: columns of numbers to the right, others to the left; without rows, its header."""
+    columns = [[row[place] for row in rows] for place in range(len(header))]
+    rule = ["--:" if _is_of_numbers(column) else ":--" for column in columns]
     lines = [header, rule, *rows]
     display(Markdown("\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)))
 
 
-def mean_and_range(values: Sequence[float], digits: int = 2) -> str:
-    """The mean, and from least to most where there are several values: `1.50 (1.00 to 2.00)`."""
-    mean = f"{sum(values) / len(values):.{digits}f}"
-    return mean if len(values) == 1 else f"{mean} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+def _is_of_numbers(column: Sequence[object]) -> bool:
+    """Whether all cells are numbers, which may have a sign, a unit or a range, besides those that only hold a dash."""
+    cells = [cell for cell in map(str, column) if re.search(r"\w", cell)]
+    return bool(cells) and all(re.match(r"[-+−<>]? ?\d", cell) and not re.search(r"[a-zA-Z]{3}", cell) for cell in cells)
+
+
+def verbatim(text: str) -> str:
+    """Markdown that shows `text` as it is, also within a table: no markup, no HTML."""
+    return re.sub(r"[^\w .,-]|_", lambda found: f"&#{ord(found[0])};", text)
+
+
+def quote(text: str) -> None:
+    """Show Markdown as a quotation."""
+    display(Markdown("\n".join(f"> {line}" for line in text.splitlines())))
 
 
 def metrics_table(run: Run) -> None:

@@ -1,6 +1,6 @@
 """Figures from records and images: data in, a matplotlib Figure out, nothing else touched."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,10 +11,12 @@ from torch import Tensor
 
 from odelib.records import Run
 from odelib.shapes import Float, Int64, UInt8
+from odelib.studies.summary import signed
 
 # Okabe and Ito's colours, which colour-blind readers tell apart; markers and dashes help where there is no colour.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+Point = tuple[int | float, int | float]  # x, y
 STYLE = {
     "axes.prop_cycle": plt.cycler(color=COLORS, marker=MARKERS),
     "axes.grid": True,
@@ -40,10 +42,20 @@ LABELS = {
 }
 
 
+def subplots(rows: int, columns: int, style: dict | None = None, **options) -> tuple[Figure, np.ndarray]:
+    """An array of panels in the book's style, as plt.subplots has it; `style` changes it.
+
+    pyplot forgets the figure at once, so that a notebook shows it only where it is asked to.
+    """
+    with plt.rc_context({**STYLE, **(style or {})}):
+        figure, axes = plt.subplots(rows, columns, squeeze=False, **options)
+    plt.close(figure)
+    return figure, axes
+
+
 def panels(n: int, width: float = 7.2, height: float = 2.8) -> tuple[Figure, list[Axes]]:
     """A figure of `n` panels side by side in the book's style; sizes in inches."""
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, n, figsize=(width, height), squeeze=False)
+    figure, axes = subplots(1, n, figsize=(width, height))
     return figure, list(axes[0])
 
 
@@ -68,8 +80,7 @@ def accuracy_by_epoch(groups: dict[str, dict[str, Sequence[Run]]], lowest: float
 
     Lines and bands as in `metrics_by_epoch`; the axis ends at `lowest` percent.
     """
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(2, len(groups), figsize=(7.2, 4.6), sharex=True, sharey=True, squeeze=False)
+    figure, axes = subplots(2, len(groups), figsize=(7.2, 4.6), sharex=True, sharey=True)
     for column, (group, runs) in zip(axes.T, groups.items()):
         for ax, name in zip(column, ("train_accuracy", "test_accuracy")):
             for case, repeats in runs.items():
@@ -93,11 +104,102 @@ def _mean_and_band(ax: Axes, repeats: Sequence[Run], name: str, label: str) -> N
     ax.xaxis.get_major_locator().set_params(integer=True)
 
 
+def against_steps(
+    steps: Sequence[int],
+    curves: dict[str, Sequence[float]],
+    label: str,
+    xlabel: str = "steps",
+    dashed: Sequence[str] = (),
+) -> Figure:
+    """Values for several numbers of steps on logarithmic axes, a line for each name: its slope is an order.
+
+    `label` says what the values are; the lines named in `dashed` are.
+    """
+    long = len(curves) > 6  # a legend of so many lines stands beside the axes
+    figure, (ax,) = panels(1, *((6.4, 3.6) if long else (5.5, 3.2)))
+    for name, values in curves.items():
+        ax.loglog(steps, values, linestyle="--" if name in dashed else "-", label=name)
+    ax.set_xticks(steps, [str(n) for n in steps])
+    ax.minorticks_off()
+    ax.set(xlabel=xlabel, ylabel=label)
+    ax.legend(**(dict(loc="center left", bbox_to_anchor=(1, 0.5)) if long else {}))
+    return figure
+
+
+def bars(
+    parts: Mapping[str, Mapping[str, float]],
+    label: str,
+    quartiles: Mapping[str, tuple[float, float, float]] | None = None,
+    line: float | None = None,
+    colors: Sequence[str] = COLORS,
+) -> Figure:
+    """Horizontal bars, the first one on top, each made of `parts`: the length of every bar in each of them.
+
+    A whisker spans the first and third of a bar's `quartiles`; `line` is a length to compare with; `label` says of what
+    the lengths are, and their unit.
+    """
+    names = list(dict.fromkeys(name for lengths in parts.values() for name in lengths))
+    figure, (ax,) = panels(1, height=1.3 + 0.25 * len(names))
+    left = np.zeros(len(names))
+    for (part, lengths), color in zip(parts.items(), colors):
+        added = [lengths.get(name, 0.0) for name in names]
+        ax.barh(names, added, left=left, color=color, height=0.6, label=part)
+        left += added
+    for y, (first, median, third) in enumerate([quartiles[name] for name in names] if quartiles else []):
+        ax.errorbar(median, y, xerr=[[median - first], [third - median]], color="black", marker="", capsize=3)
+    if line is not None:
+        ax.axvline(line, color="gray", linestyle="--", marker="")
+    ax.invert_yaxis()
+    ax.set(xlabel=label)
+    ax.grid(axis="y", visible=False)
+    figure.legend(loc="outside upper center", ncols=len(parts))
+    return figure
+
+
+def curves(points: Mapping[str, Sequence[Point]], x: str, y: str, dashed: Collection[str] = ()) -> Figure:
+    """One line through the points (x, y) of each name; those in `dashed` with dashes. `x` and `y` name the axes."""
+    figure, (ax,) = panels(1, width=5.5, height=3.0)
+    for name, pairs in points.items():
+        ax.plot(*zip(*pairs), label=name, linestyle="--" if name in dashed else "-")
+    ax.set(xlabel=x, ylabel=y)
+    ax.legend()
+    return figure
+
+
+def scatter(groups: Mapping[str, Mapping[str, Sequence[Point]]], x: str, y: str) -> Figure:
+    """Points (x, y): a colour for each group, a marker for each kind of point in it. x is drawn as its logarithm."""
+    kinds = list(dict.fromkeys(kind for points in groups.values() for kind in points))
+    figure, (ax,) = panels(1, height=3.4)
+    for color, (group, points) in zip(COLORS, groups.items()):
+        for kind, pairs in points.items():
+            marker = MARKERS[kinds.index(kind)]
+            ax.semilogx(*zip(*pairs), marker, color=color, markersize=7, alpha=0.8, label=f"{group} {kind}")
+    ax.set(xlabel=x, ylabel=y, ylim=(0, None))
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def time_lines(marks: Mapping[str, Sequence[int]], ticks: Mapping[int, str], label: str) -> Figure:
+    """A line for each name from 0 to its last mark, dotted from there to the last tick; the first name on top."""
+    names, end = list(marks), max(ticks)
+    style = {"axes.grid": False, "axes.spines.left": False}
+    figure, ((ax,),) = subplots(1, 1, style, figsize=(7.2, 0.9 + 0.4 * len(names)))
+    for y, name in enumerate(reversed(names)):
+        at, color = marks[name], COLORS[y]
+        ax.plot([0, at[-1]], [y, y], color=color, marker="", linewidth=2)
+        ax.plot([at[-1], end], [y, y], color=color, marker="", linewidth=2, linestyle=":")
+        ax.plot(at, [y] * len(at), color=color, marker=MARKERS[y], markersize=9, linestyle="")
+    ax.set_yticks(range(len(names)), reversed(names))
+    ax.tick_params(axis="y", length=0)
+    ax.set_xticks(list(ticks), ticks.values())
+    ax.set(xlabel=label, ylim=(-0.5, len(names) - 0.5), xlim=(-0.016 * end, 1.05 * end))
+    return figure
+
+
 def image_grid(images: Iterable[UInt8[Tensor, "_ _ _"]], titles: Sequence[str], columns: int = 10) -> Figure:
     """Images (c, h, w), also of different sizes, in rows of `columns`, each under its title."""
     rows = -(-len(titles) // columns)
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(rows, columns, figsize=(0.75 * columns, 0.95 * rows), squeeze=False)
+    figure, axes = subplots(rows, columns, figsize=(0.75 * columns, 0.95 * rows))
     for ax in axes.flat:
         ax.set_axis_off()
     for ax, image, title in zip(axes.flat, images, titles):
@@ -108,19 +210,20 @@ def image_grid(images: Iterable[UInt8[Tensor, "_ _ _"]], titles: Sequence[str], 
 
 
 def effects(
-    groups: dict[str, dict[str, Sequence[float]]], noise: Sequence[float], label: str
+    groups: dict[str, dict[str, Sequence[float]]],
+    noise: Sequence[float],
+    label: str,
+    limits: tuple[float, float] | None = None,
 ) -> Figure:
     """What each change does: a dot at the mean over its seeds, a bar from least to most, the largest effect on top.
 
     One panel for each group of changes. Values are differences to the baseline, one a seed; `noise` are those of the
-    baseline's own seeds, which the grey band spans; `label` says of what the values are, and their unit.
+    baseline's own seeds, which the grey band spans; `label` says of what the values are, and their unit. `limits` cut
+    the axis; a change that lies below the lower one is written there in numbers.
     """
     sizes = [len(changes) for changes in groups.values()]
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(
-            len(groups), 1, sharex=True, squeeze=False, height_ratios=[1 + n for n in sizes],
-            figsize=(7.2, 0.6 + 0.5 * len(sizes) + 0.22 * sum(sizes)),
-        )
+    size = (7.2, 0.6 + 0.5 * len(sizes) + 0.22 * sum(sizes))
+    figure, axes = subplots(len(groups), 1, sharex=True, height_ratios=[1 + n for n in sizes], figsize=size)
     for ax, (group, changes) in zip(axes[:, 0], groups.items()):
         cases = sorted(changes, key=lambda case: np.mean(changes[case]))
         rows = np.arange(len(cases))
@@ -129,7 +232,10 @@ def effects(
         ax.axvspan(min(noise), max(noise), color="gray", alpha=0.25, linewidth=0)
         ax.axvline(0, color="black", linewidth=1)
         ax.set(yticks=rows, yticklabels=cases, ylim=(-0.7, len(cases) - 0.3), title=group)
-    axes[-1, 0].set(xlabel=label)
+        for row, case in zip(rows, cases):
+            if limits and np.mean(changes[case]) < limits[0]:
+                ax.text(limits[0] + 0.3, row, f"← {signed(changes[case])}", va="center")
+    axes[-1, 0].set(xlabel=label, xlim=limits)
     return figure
 
 
@@ -137,8 +243,7 @@ def confusion(counts: Int64[Tensor, "n n"], classes: Sequence[str]) -> Figure:
     """Of the images of each class (a row of `counts`), the share in percent that is taken for each class (a column)."""
     n, counts = len(classes), counts.numpy()
     percent = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    with plt.rc_context({**STYLE, "axes.grid": False}):
-        figure, ax = plt.subplots(figsize=(1.5 + 0.45 * n, 1.2 + 0.42 * n))
+    figure, ((ax,),) = subplots(1, 1, {"axes.grid": False}, figsize=(1.5 + 0.45 * n, 1.2 + 0.42 * n))
     ax.imshow(percent, cmap="Blues", vmin=0, vmax=100)
     for row, column in np.ndindex(n, n):
         share = percent[row, column]
@@ -166,8 +271,7 @@ def flow(states: Float[Tensor, "t n c h w"], labels: Int64[Tensor, "n"], times: 
     """States at several times in the plane of `class_plane`, a panel for each; classes are drawn as numbers."""
     points = class_plane(states, labels).cpu().numpy()
     rows = -(-len(times) // 3)
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(rows, 3, figsize=(7.2, 2.5 * rows), sharex=True, sharey=True, squeeze=False)
+    figure, axes = subplots(rows, 3, figsize=(7.2, 2.5 * rows), sharex=True, sharey=True)
     colors = plt.get_cmap("tab10")
     for ax, at, time in zip(axes.flat, points, times):
         for label in labels.unique().tolist():

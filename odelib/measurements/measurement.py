@@ -82,13 +82,14 @@ class Measurement:
         """Whether neither the code that made the record nor one that confirmed it is the code of today."""
         return not record.environment.fits(sources.digest(self.module))
 
-    def confirm(self, path: Path, subject: Subject) -> list[str]:
+    def confirm(self, path: Path, subject: Subject, **options: Any) -> list[str]:
         """Repeat a small part of the record at `path`, and note in it that the code of today makes the same figures.
 
-        Where it does not, the record stays as it is, and what differs comes back, one sentence each.
+        `options` are those that it was made with, besides the defaults. Where the figures differ, the record stays as
+        it is, and the differences come back, one sentence each.
         """
         record = self.record.load(path)
-        found = disagreements(record, self.measure(subject, **self.small))
+        found = disagreements(record, self.measure(subject, **options, **self.small))
         if not found:
             replace(record, environment=record.environment.confirm(subject.device, self.module)).save(path)
         return found

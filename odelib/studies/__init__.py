@@ -1,7 +1,7 @@
 """The studies whose records the book shows: one file a subject, with its question, its protocol and its cases."""
 
 from odelib.errors import OptionError
-from odelib.studies import cifar10, mnist, speed
+from odelib.studies import cifar10, elsewhere, mnist, speed
 from odelib.studies.study import Case, Study
 
 STUDIES: dict[str, Study] = {
@@ -11,8 +11,8 @@ STUDIES: dict[str, Study] = {
         speed.SPEED,
         cifar10.TUNING,
         cifar10.ALL_IMAGES,
-        cifar10.FASHION,
-        cifar10.TINY,
+        elsewhere.FASHION,
+        elsewhere.TINY,
     )
 }
 

@@ -1,7 +1,5 @@
-"""The tuning study on CIFAR-10: its protocol, and the configs that it trains.
+"""Task 7 on CIFAR-10: which choices matter, and what do those that were chosen reach on all images? The protocol:
 
-Protocol
---------
 Question: which choices matter for an ODE-Net on CIFAR-10, to accuracy, to NFE, to time?
 
 - Data: of the 50,000 training images one tenth (the same 5,000 always) is held out for validation, and 10,000 of the
@@ -40,9 +38,29 @@ tested, to see the spread:
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import torch
+from torch import Tensor
+
 from odelib.config import Config
+from odelib.measurements.confusion import Confusion
+from odelib.measurements.cross_solver import CrossSolver
 from odelib.records import Run
+from odelib.shapes import Int64
 from odelib.studies.study import Case, Study
+from odelib.studies.summary import (
+    Runs,
+    Table,
+    accuracy,
+    all_runs,
+    at_the_end,
+    flags,
+    machines,
+    mean,
+    mean_and_range,
+    only,
+    signed,
+    standard_error,
+)
 from odelib.training import EpochMetrics
 
 BASE = Config(
@@ -135,7 +153,7 @@ AGAIN = (
     "resnet-1-no-augmentation", "resnet-1-label-smoothing-0.1", "resnet-1-lr-0.15", "resnet-1-constant-rate",
     "resnet-1-one-cycle", "resnet-1-no-weight-decay",
     "resnet-4-no-augmentation", "resnet-4-label-smoothing-0.1", "resnet-4-one-cycle", "resnet-4-no-weight-decay",
-)
+)  # fmt: skip
 
 
 def one_factor() -> dict[str, dict[str, Config]]:
@@ -154,22 +172,6 @@ def one_factor() -> dict[str, dict[str, Config]]:
     }
 
 
-def differences(
-    runs: dict[str, Sequence[Run]], baseline: str, value: Callable[[EpochMetrics], float]
-) -> dict[str, list[float]]:
-    """What each factor changes: `value` of the last epoch, for every seed, minus the baseline's mean over its seeds.
-
-    `runs` are those of the study; factors that it has not got yet are left out. Named by the factor alone.
-    """
-    start = [value(run.last) for run in runs[baseline]]
-    mean = sum(start) / len(start)
-    return {
-        case.removeprefix(f"{baseline}-"): [value(run.last) - mean for run in runs[case]]
-        for case in one_factor()[baseline]
-        if case in runs
-    }
-
-
 # As the protocol says; on all training images, so that nothing is left to choose by.
 _WHOLE = dict(validation=0.0, train_images=None, epochs=24, schedule="one-cycle", label_smoothing=0.1)
 FULL: dict[str, Config] = {
@@ -177,19 +179,6 @@ FULL: dict[str, Config] = {
     "odenet-norm-batch": replace(BASE, lr=0.15, norm="batch", **_WHOLE),
     "resnet-1": replace(BASELINES["resnet-1"], lr=0.15, **_WHOLE),
     "resnet-4": replace(BASELINES["resnet-4"], lr=0.05, **_WHOLE),
-}
-
-# What was chosen, on other data and untuned.
-FASHION_MNIST: dict[str, Config] = {
-    name: replace(FULL[name], dataset="fashion-mnist", epochs=3) for name in ("odenet", "resnet-1")
-}
-
-# 20 classes of Tiny ImageNet with 64 x 64 pixels, whose states have 15 x 15: is a second, smaller scale of use?
-_TINY = dict(dataset="tiny-imagenet-20", epochs=5)
-TINY_IMAGENET: dict[str, Config] = {
-    "odenet": replace(FULL["odenet"], **_TINY),
-    "odenet-two-scales": replace(FULL["odenet"], scales=2, **_TINY),
-    "resnet-4": replace(FULL["resnet-4"], **_TINY),
 }
 
 TUNING = Study(
@@ -207,13 +196,153 @@ ALL_IMAGES = Study(
     {name: Case(config, (0, 1)) for name, config in FULL.items()},
     measurements=("cross-solver", "confusion"),
 )
-FASHION = Study(
-    "fashion-mnist",
-    "What does the same recipe reach on another data set of this size?",
-    {name: Case(config) for name, config in FASHION_MNIST.items()},
-)
-TINY = Study(
-    "tiny-imagenet-20",
-    "What does it reach on larger photographs, and is a second scale of use there?",
-    {name: Case(config) for name, config in TINY_IMAGENET.items()},
-)
+
+
+def protocol() -> str:
+    """What stands at the head of this file, in Markdown."""
+    return __doc__.partition("\n\n")[2].strip()
+
+
+# What the tuning study shows
+
+TUNED = ("odenet", "resnet-1", "resnet-4")  # the baselines whose recipe was tuned
+GROUPS = {"how to train": RECIPE, "what to train": ARCHITECTURE, "how to solve": SOLVER}  # of the factors
+
+
+def differences(runs: Runs, baseline: str, value: Callable[[EpochMetrics], float]) -> dict[str, list[float]]:
+    """What each factor changes: `value` of the last epoch, for every seed, minus the baseline's mean over its seeds.
+
+    `runs` are those of the study; factors that it has not got yet are left out. Named by the factor alone.
+    """
+    start = mean(value(run.last) for run in runs[baseline])
+    return {
+        case.removeprefix(f"{baseline}-"): [value(run.last) - start for run in runs[case]]
+        for case in one_factor()[baseline]
+        if case in runs
+    }
+
+
+def points(runs: Runs, baseline: str) -> dict[str, list[float]]:
+    """What each factor changes about the validation accuracy, in points: `differences`."""
+    return differences(runs, baseline, lambda metrics: 100 * metrics.validation_accuracy)
+
+
+def effects(runs: Runs) -> dict[str, dict[str, list[float]]]:
+    """`points` of the ODE-Net by group of factors (`GROUPS`)."""
+    changes = points(runs, "odenet")
+    return {title: {factor: changes[factor] for factor in factors} for title, factors in GROUPS.items()}
+
+
+def noise(runs: Runs) -> list[float]:
+    """How far the seeds of the ODE-Net lie from their mean, in points of validation accuracy."""
+    values = [100 * run.last.validation_accuracy for run in runs["odenet"]]
+    return [value - mean(values) for value in values]
+
+
+def nfe(runs: Sequence[Run]) -> str:
+    """NFE forward + backward of a case, the mean over the last epoch; with the range where its seeds differ."""
+    forward, backward = (_count([getattr(run.last, f"nfe_{way}") for run in runs]) for way in ("forward", "backward"))
+    return forward if backward == "0" else f"{forward} + {backward}"
+
+
+def _count(values: list[float]) -> str:
+    same = all(abs(value - round(values[0])) < 0.05 for value in values)
+    return f"{values[0]:.0f}" if same else mean_and_range(values, 1)
+
+
+def seconds(runs: Sequence[Run]) -> float:
+    """Of the quickest epoch of a case: other work on the machine made some of them slower."""
+    return min(metrics.seconds for run in runs for metrics in run.metrics)
+
+
+def recipe_table(runs: Runs) -> Table:
+    """What each change of the recipe does to the validation accuracy of the three networks that were tuned."""
+    changes = {name: points(runs, name) for name in TUNED}
+    rows = [["**baseline**", *(accuracy(runs[name], "validation_accuracy", 1) for name in TUNED)]]
+    for factor, options in RECIPE.items():
+        rows.append([flags(options), *(signed(changes[name][factor]) for name in TUNED)])
+    return ["change", "ODE-Net", "ResNet, one block", "ResNet, four blocks"], rows
+
+
+def factor_table(runs: Runs, baseline: str, factors: dict[str, dict]) -> Table:
+    """A baseline and what was changed about it, one factor a row, and what that costs."""
+
+    def costs(case: str) -> list[str]:
+        return [nfe(runs[case]), f"{seconds(runs[case]):.0f}", f"{runs[case][0].parameters:,}"]
+
+    changes = points(runs, baseline)
+    rows = [["**baseline**", accuracy(runs[baseline], "validation_accuracy", 1), *costs(baseline)]]
+    for factor, options in factors.items():
+        rows.append([flags(options), signed(changes[factor]), *costs(f"{baseline}-{factor}")])
+    return ["change", "validation accuracy, points", "NFE (+ backward)", "s per epoch", "parameters"], rows
+
+
+def tuning_numbers(runs: Runs) -> dict[str, str]:
+    """What the text says of the tuning study.
+
+    `acc-<baseline>` in percent, `<baseline>-<factor>` in points against it, and `nfe-` of either.
+    """
+    changes = {name: points(runs, name) for name in BASELINES}
+    numbers = {
+        "runs": str(len(list(all_runs(runs)))),
+        "environments": machines(all_runs(runs)),
+        "noise": f"{max(noise(runs)) - min(noise(runs)):.1f}",
+        "train-odenet": accuracy(runs["odenet"], "train_accuracy", 1),
+        "lr-loss": f"{-min(mean(changes[name]['lr-0.02']) for name in TUNED):.0f}",
+        "euler-time": f"{100 * seconds(runs['odenet-euler-1']) / seconds(runs['odenet']):.0f} %",
+    }
+    for name, found in changes.items():
+        numbers[f"acc-{name}"] = accuracy(runs[name], "validation_accuracy", 1)
+        numbers[f"nfe-{name}"] = nfe(runs[name])
+        for factor, values in found.items():
+            numbers[f"{name}-{factor}"] = signed(values)
+            numbers[f"nfe-{name}-{factor}"] = nfe(runs[f"{name}-{factor}"])
+    return numbers
+
+
+# What the networks that were trained on all images show
+
+NETWORKS = {
+    "odenet": "ODE-Net",
+    "odenet-norm-batch": "ODE-Net, BatchNorm in f",
+    "resnet-1": "ResNet, one block",
+    "resnet-4": "ResNet, four blocks",
+}
+
+
+def full_numbers(runs: Runs) -> dict[str, str]:
+    """What the text says of `cifar10-full`: accuracies in percent, their differences in points."""
+    numbers = {}
+    for case, found in runs.items():
+        for part in ("test", "train"):
+            numbers[f"full-{part}-{case}"] = accuracy(found, f"{part}_accuracy", 1)
+        numbers[f"full-loss-{case}"] = f"{at_the_end(found, 'train_loss'):.2f}"
+    odenet, one, four = (at_the_end(runs[case]) for case in TUNED)
+    numbers["full-one-block"] = f"{100 * (odenet - one):.1f}"
+    numbers["full-four-blocks"] = f"{100 * (four - odenet):.1f}"
+    numbers["full-se"] = f"{100 * standard_error(odenet):.1f}"
+    return numbers
+
+
+def cross_table(record: CrossSolver) -> Table:
+    """Test accuracy in percent of each network under each solver."""
+    found = {(row.case, row.seed, row.solver): f"{100 * row.accuracy:.1f}" for row in record.rows}
+    solvers = list(dict.fromkeys(row.solver for row in record.rows))
+    trained = dict.fromkeys((row.case, row.seed) for row in record.rows)
+    rows = [
+        [f"{NETWORKS[case]}, seed {seed}", *(found[case, seed, solver] for solver in solvers)] for case, seed in trained
+    ]
+    return ["network", *solvers], rows
+
+
+def confusion_matrix(record: Confusion, case: str, seed: int) -> Int64[Tensor, "n n"]:
+    """How many images of each class (a row) this network takes for each class (a column)."""
+    return torch.tensor(only(record.rows, case=case, seed=seed).counts)
+
+
+def confusion_numbers(counts: Int64[Tensor, "n n"], classes: tuple[str, ...]) -> dict[str, str]:
+    """The two classes that are taken for each other most often, and their share of all mistakes in percent."""
+    wrong = counts - counts.diagonal().diag()
+    i, j = divmod(int((wrong + wrong.T).triu().argmax()), len(counts))
+    share = 100 * (wrong[i, j] + wrong[j, i]) / wrong.sum()
+    return {"pair": f"{classes[i]} and {classes[j]}", "pair-share": f"{share:.0f}"}

@@ -73,13 +73,19 @@ class Study:
     def subject(self, folder: Path, data_root: Path | None, device: torch.device) -> Subject:
         """What is measured: the study's data, from `data_root`, and the networks whose weights lie in `folder`.
 
-        Raises DataError when the data cannot be had.
+        Raises DataError when the data cannot be had, and RecordError when the trained network is not with the book.
         """
         configs = {name: case.config for name, case in self.cases.items()}
-        data = load_dataset(next(iter(configs.values())).dataset, data_root)
+        first = next(iter(configs.values()))
+        data = load_dataset(first.dataset, data_root, first.image_size)
         network = None
         if self.trained:
-            network, _ = load_weights(RESULTS / self.name / f"{self.trained}.safetensors")
+            weights = RESULTS / self.name / f"{self.trained}.safetensors"
+            if not weights.exists():
+                case, _, seed = self.trained.rpartition("-seed")
+                train = f"odelib study {self.name} --case {case} --seed {seed}"
+                raise RecordError(f"the network that is measured, {weights}, is not there; `{train}` makes it")
+            network, _ = load_weights(weights)
         return Subject(configs, data, device, folder, network)
 
     def measure(self, name: str, data_root: Path | None, path: Path, device: torch.device) -> Record:

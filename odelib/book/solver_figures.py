@@ -1,0 +1,114 @@
+"""Figures of solvers at work: where they are stable, which steps they take, what accuracy costs them."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from odelib.book.plots import COLORS, panels, subplots
+from odelib.shapes import Float
+from odelib.solvers import Step, Tableau, odeint
+
+
+def once_round_a_circle(methods: Sequence[Tableau]) -> Figure:
+    """The rotation z' = (-z_2, z_1) from (1, 0) over one turn, by 20 steps of each method: a panel each."""
+    turn = torch.linspace(0, 2 * math.pi, 201, dtype=torch.float64)
+    start = torch.tensor([1.0, 0.0], dtype=torch.float64)
+    figure, axes = panels(len(methods), width=7.6, height=2.3)
+    for ax, method in zip(axes, methods):
+        path = odeint(lambda t, z: torch.stack([-z[1], z[0]]), start, turn[::10], method=method)
+        ax.plot(turn.cos(), turn.sin(), color=COLORS[0], linewidth=4, alpha=0.5, marker="")
+        ax.plot(*path.T, color=COLORS[1], linewidth=1, marker=".")
+        ax.set(title=method.name, aspect="equal", xlim=(-3, 3), ylim=(-3, 3))
+    return figure
+
+
+def stability_regions(factors: dict[str, Callable[[Tensor], Tensor]]) -> Figure:
+    """Where R(w) has the size 1, in the plane of w = h lambda, for every method; its R takes a tensor of complex numbers."""
+    re, im = torch.meshgrid(
+        torch.linspace(-5, 1.5, 240).double(), torch.linspace(-4.2, 4.2, 240).double(), indexing="xy"
+    )
+    figure, (ax,) = panels(1, width=5.4, height=4.0)
+    for color, (name, factor) in zip(COLORS, factors.items()):
+        ax.contour(re, im, factor(torch.complex(re, im)).abs(), levels=[1.0], colors=[color])
+        ax.plot([], [], color=color, marker="", label=name)
+    ax.axvline(0, color="gray", linewidth=0.8, marker="")
+    ax.set(xlabel="real part of $h\\lambda$", ylabel="imaginary part", aspect="equal")
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def steps_taken(steps: Sequence[Step], times: Float[Tensor, "n"], values: Float[Tensor, "n"]) -> Figure:
+    """Above the solution, `values` at `times`, below the sizes of the steps: dots where accepted, crosses where not.
+
+    On the solution a dot is the end of a step, a cross the start of one that was rejected.
+    """
+    figure, ((top,), (bottom,)) = subplots(2, 1, figsize=(7.2, 4.2), sharex=True)
+    top.plot(times, values, color="gray", linewidth=1, marker="")
+    for accepted, label, color, marker in ((True, "accepted", COLORS[0], "o"), (False, "rejected", COLORS[1], "x")):
+        mine = [step for step in steps if step.accepted == accepted]
+        where = [step.t + step.h * accepted for step in mine]
+        style = dict(marker=marker, markersize=4, color=color, linestyle="none")
+        top.plot(where, np.interp(where, times, values), **style)
+        bottom.semilogy([step.t for step in mine], [step.h for step in mine], label=label, **style)
+    top.set(ylabel="$z_1$")
+    bottom.set(xlabel="time $t$", ylabel="step size $h$")
+    bottom.legend(frameon=False)
+    return figure
+
+
+def work_precision(problems: dict[str, dict[str, Sequence[tuple[int, float]]]]) -> Figure:
+    """Relative error of z(1) against NFE: a panel for each problem, a line of such points for each method."""
+    figure, axes = panels(len(problems), height=3.5)
+    for ax, (title, methods) in zip(axes, problems.items()):
+        for name, points in methods.items():
+            ax.loglog(*zip(*points), label=name)
+        ax.set(xlabel="NFE", title=title)
+    axes[0].set(ylabel="relative error of $z(1)$")
+    axes[-1].legend(fontsize=8)
+    return figure
+
+
+def tolerance_and_work(
+    by_tolerance: dict[str, Sequence[tuple[float, float]]], by_nfe: dict[str, Sequence[tuple[int, float]]]
+) -> Figure:
+    """Relative error of z(1): left against the tolerance, which the dotted line repeats, right against NFE.
+
+    Each is a line of points (tolerance, error) or (NFE, error) by its name.
+    """
+    figure, (left, right) = panels(2, height=3.2)
+    for name, points in by_tolerance.items():
+        left.loglog(*zip(*points), label=name)
+    tolerances = sorted({tolerance for points in by_tolerance.values() for tolerance, _ in points})
+    left.loglog(tolerances, tolerances, color="gray", linestyle=":", marker="")
+    left.set(xlabel="tolerance")
+    for name, points in by_nfe.items():
+        right.loglog(*zip(*points), label=name)
+    right.set(xlabel="NFE")
+    for ax in (left, right):
+        ax.set(ylabel="relative error of $z(1)$")
+        ax.legend()
+    return figure
+
+
+def calls_and_errors(
+    calls: Sequence[float], ends: Sequence[float], moments: Float[Tensor, "n"], errors: Sequence[float]
+) -> Figure:
+    """One solve from t = 0 to 1: left the times of its `calls` of f, in order, right the error of z(t) at `moments`.
+
+    Grey lines mark the `ends` of its steps.
+    """
+    figure, (left, right) = panels(2, height=2.8)
+    left.plot(range(1, len(calls) + 1), calls, linestyle="none")
+    left.axhline(1, color=COLORS[1], linestyle="--", marker="")
+    right.plot(moments, errors, marker="")
+    for end in ends:
+        left.axhline(end, color="gray", linewidth=0.6, marker="")
+        if end < 1:
+            right.axvline(end, color="gray", linewidth=0.6, marker="")
+    left.set(xlabel="number of the call", ylabel="$t$")
+    right.set(xlabel="$t$", ylabel="relative error of $z(t)$")
+    return figure

@@ -1,0 +1,316 @@
+"""The page on gradients: its tables and numbers are what they say, and what it claims holds in the stored records."""
+
+import math
+import re
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+
+from odelib.measurements.cross_solver import CrossTest
+from odelib.measurements.gradient_error import GradientErrorRow
+from odelib.measurements.loss_scale import LossScaleRow
+from odelib.measurements.memory import SavedByBlock
+from odelib.measurements.timing import StepTime
+from odelib.records import RESULTS
+from odelib.studies import STUDIES, mnist
+from odelib.studies.summary import at_the_end, only, standard_error
+
+STUDY = STUDIES["mnist-gradients"]
+
+
+@pytest.fixture(scope="module")
+def runs():
+    return STUDY.runs()
+
+
+@pytest.fixture(scope="module")
+def measured():
+    return {name: STUDY.measured(name) for name in STUDY.measurements}
+
+
+@pytest.fixture(scope="module")
+def numbers(runs, measured):
+    return mnist.numbers(runs, *measured.values())
+
+
+def seconds(median):
+    """Seconds of five steps with this median; the quartiles lie half a second beside it."""
+    return tuple(median + d for d in (-1.0, -0.5, 0.0, 0.5, 1.0))
+
+
+def timed(timing, **medians):
+    """A timing of ten steps an epoch: the median of a step by case, and NFE forward 3 where there is a block."""
+    rows = (StepTime(case.replace("_", "-"), 3 * (case != "none"), 0, seconds(s)) for case, s in medians.items())
+    return replace(timing, steps_per_epoch=10, rows=tuple(rows))
+
+
+# Tables and numbers
+
+
+def test_seconds_per_epoch_are_those_of_a_step_times_the_steps(measured):
+    timing = timed(measured["timing"], direct_euler=2.0, none=1.0)
+    assert mnist.seconds_per_epoch(timing) == {"direct-euler": (15.0, 20.0, 25.0), "none": (5.0, 10.0, 15.0)}
+
+
+def test_blocks_stand_under_their_gradient_and_networks_without_one_nowhere(measured):
+    timing = timed(measured["timing"], direct_euler=2.0, adjoint_rk4=3.0, none=1.0)
+    assert mnist.blocks_by_gradient(timing) == {
+        "direct": {"direct-euler": 20.0, "adjoint-rk4": 0.0},
+        "adjoint": {"direct-euler": 0.0, "adjoint-rk4": 30.0},
+    }
+
+
+def test_every_case_has_its_column_in_the_figure_of_accuracies(runs):
+    groups = mnist.by_solver(runs)
+    assert sorted(case for cases in groups.values() for case in cases) == sorted(mnist.GRADIENTS.cases)
+    for solver, method in (("dopri5", "dopri5"), ("RK4", "rk4"), ("Euler", "euler")):
+        assert {run.config.method for found in groups[solver].values() for run in found} == {method}
+    assert all(run.config.network != "odenet" for found in groups["no ODE"].values() for run in found)
+
+
+def test_a_case_stands_with_its_accuracy_nfe_time_ratio_memory_and_size(runs, measured):
+    def last(case, accuracy, forward):
+        (run, *_) = runs[case]
+        end = replace(run.last, test_accuracy=accuracy, nfe_forward=forward, nfe_backward=2.0)
+        return replace(run, metrics=(end,))
+
+    made_up = {
+        "direct-dopri5": [last("direct-dopri5", 0.5, 20.0), last("direct-dopri5", 0.75, 22.0)],
+        "adjoint-rk4-4": [last("adjoint-rk4-4", 0.25, 16.0)],
+        "resnet-1": [last("resnet-1", 1.0, 0.0)],
+    }
+    timing = timed(measured["timing"], direct_dopri5=2.0, adjoint_rk4_4=1.0, resnet_1=0.5)
+    memory = replace(
+        measured["memory"],
+        rows=(
+            SavedByBlock("dopri5", "direct", 1e-1, None, 14, 1_000_000),
+            SavedByBlock("dopri5", "direct", 1e-3, None, 26, 2_000_000),
+            SavedByBlock("rk4", "adjoint", 1e-3, 1.0, 4, 3_000_000),
+            SavedByBlock("rk4", "direct", 1e-3, 0.25, 16, 4_000_000),
+            SavedByBlock("rk4", "adjoint", 1e-3, 0.25, 16, 5_000_000),
+        ),
+    )
+    header, rows = mnist.case_table(made_up, timing, memory)
+    assert rows == [
+        ["direct-dopri5", 2, "62.50 (50.00 to 75.00)", "21 + 2", "20 (15 to 25)", "1.00", "2.0", "208,266"],
+        ["adjoint-rk4-4", 1, "25.00", "16 + 2", "10 (5 to 15)", "0.50", "5.0", "208,266"],
+        ["resnet-1", 1, "100.00", "0 + 2", "5 (0 to 10)", "0.25", "-", "206,858"],
+    ]
+    assert len(header) == len(rows[0])
+
+
+def test_the_table_of_the_study_has_all_cases(runs, measured):
+    _, rows = mnist.case_table(runs, measured["timing"], measured["memory"])
+    assert [row[0] for row in rows] == list(mnist.GRADIENTS.cases)
+    assert [row[1] for row in rows] == [len(case.seeds) for case in mnist.GRADIENTS.cases.values()]
+    assert [row[0] for row in rows if row[6] == "-"] == ["none", "resnet-1", "resnet-6"]
+
+
+def test_errors_are_in_percent_and_a_direct_gradient_is_its_own(measured):
+    made_up = (
+        GradientErrorRow("direct-euler", 1, 0, 0.5, 0.75, 0.25, 0.5, 0.0),
+        GradientErrorRow("adjoint-euler", 1, 1, 1.5, -0.25, 0.125, 0.5, 1.25),
+    )
+    header, rows = mnist.error_table(replace(measured["gradient-error"], rows=made_up))
+    assert rows == [
+        ["direct-euler", "50.0%", "0.750", "25.0%", "0"],
+        ["adjoint-euler", "150.0%", "-0.250", "12.5%", "125.0%"],
+    ]
+    assert len(header) == len(rows[0])
+
+
+def test_the_table_of_blocks_shows_parameters_and_accuracy(runs, numbers):
+    header, rows = mnist.block_table(runs)
+    assert rows[0] == ["none", "stem and head alone", "132,874", numbers["acc-none"]] and len(header) == 4
+    assert rows[2][-1] == numbers["acc-adjoint-euler"]
+
+
+def test_crossed_accuracies_are_means_over_the_networks_of_a_case(measured):
+    tests = [("a", 0, "euler", 0.5), ("a", 0, "rk4", 0.25), ("a", 1, "euler", 1.0), ("a", 1, "rk4", 0.25)]
+    cross = replace(measured["cross-solver"], rows=tuple(CrossTest(c, seed, s, 1.0, a) for c, seed, s, a in tests))
+    assert mnist.crossed(cross) == {"a": {"euler": 75.0, "rk4": 25.0}}
+    assert mnist.cross_table(cross) == (["trained with", "euler", "rk4"], [["a", "75.0", "25.0"]])
+
+
+def test_kept_bytes_are_megabytes_by_nfe_in_order(measured):
+    made_up = (
+        SavedByBlock("dopri5", "direct", 1e-3, None, 26, 2_000_000),
+        SavedByBlock("dopri5", "direct", 1e-1, None, 14, 1_000_000),
+        SavedByBlock("euler", "direct", 1e-3, 1.0, 1, 500_000),
+        SavedByBlock("euler", "adjoint", 1e-3, 1.0, 1, 500_000),
+    )
+    kept = mnist.kept_by_nfe(replace(measured["memory"], rows=made_up))
+    assert kept == {
+        "direct, dopri5": [(14, 1.0), (26, 2.0)],
+        "direct, rk4": [],
+        "direct, euler": [(1, 0.5)],
+        "adjoint, dopri5": [],
+    }
+
+
+def test_the_page_asks_for_numbers_that_there_are(numbers):
+    page = (RESULTS.parent / "adjoint-vs-direct.md").read_text(encoding="utf-8")
+    asked = set(re.findall(r"{glue:text}`adjoint-vs-direct-([^`]+)`", page))
+    assert asked <= set(numbers)
+    assert {name for name in set(numbers) - asked if not name.startswith(("acc-", "time-"))} == set()
+
+
+def test_numbers_of_the_times_are_ratios_of_medians(runs, measured):
+    medians = {"direct_dopri5": 5.0, "adjoint_dopri5": 7.0, "direct_rk4": 4.0, "adjoint_rk4": 5.0, "none": 1.0}
+    timing = timed(measured["timing"], direct_euler=2.0, adjoint_euler=3.0, **medians)
+    found = mnist.numbers(runs, timing, *list(measured.values())[1:])
+    assert (found["time-adjoint-dopri5"], found["time-none"], found["rounds"]) == ("70", "10", "5")
+    assert (found["ratio-adjoint-dopri5"], found["net-ratio"]) == ("1.40", "1.50")
+    assert (found["rk4-premium"], found["euler-premium"]) == ("1.25", "1.50")
+
+
+def test_numbers_of_the_memory_are_those_of_tolerance_1e_3_and_the_slope_between_the_others(runs, measured):
+    rows = [
+        SavedByBlock("dopri5", gradient, rtol, None, nfe, kept)
+        for gradient, rtol, nfe, kept in [
+            ("direct", 1e-1, 14, 140_000_000),
+            ("direct", 1e-3, 26, 360_000_000),
+            ("direct", 1e-5, 50, 500_000_000),
+            ("adjoint", 1e-3, 26, 2_500_000),
+        ]
+    ]
+    memory = replace(measured["memory"], state_bytes=1_250_000, evaluation_bytes=7_500_000, rows=tuple(rows))
+    timing, _, *others = measured.values()
+    found = mnist.numbers(runs, timing, memory, *others)
+    assert (found["mb-direct"], found["mb-adjoint"], found["memory-nfe"]) == ("360", "2.5", "26")
+    assert (found["mb-state"], found["mb-evaluation"], found["mb-slope"]) == ("1.25", "7.5", "10.0")
+    assert found["gigabytes-imagenet"] == f"{0.36 * 55 * 55 / 36:.0f}"
+
+
+def test_numbers_of_the_scale_are_those_at_one_at_the_top_and_within_two_percent(runs, measured):
+    rows = [
+        LossScaleRow("adjoint", 1.0, 1e-5, 20, 22, 0.08, 0.0),
+        LossScaleRow("adjoint", 10.0, 1e-4, 20, 40, 0.02, 0.0),
+        LossScaleRow("adjoint", 100.0, 1e-3, 20, 80, 0.01, 0.0),
+        LossScaleRow("seminorm", 1.0, 1e-5, 20, 22, 0.08, 0.0),
+        LossScaleRow("seminorm", 10.0, 1e-4, 20, 50, 0.03, 0.0),
+        LossScaleRow("seminorm", 100.0, 1e-3, 20, 60, 0.015, 0.0),
+    ]
+    scale = replace(measured["loss-scale"], images=8, tolerance=1e-3, direct_theta_error=0.05, rows=tuple(rows))
+    timing, memory, _, *others = measured.values()
+    found = mnist.numbers(runs, timing, memory, scale, *others)
+    expected = {
+        "rms": "1e-05",
+        "below": "100",
+        "forward": "20",
+        "one": "22",
+        "one-error": "8.0%",
+        "direct-error": "5.0%",
+        "images": "8",
+        "top-adjoint": "80",
+        "top-error-adjoint": "1.0%",
+        "equal-adjoint": "40",
+        "top-seminorm": "60",
+        "top-error-seminorm": "1.5%",
+        "equal-seminorm": "60",
+        "saving": "25%",
+    }
+    assert {name: found[f"scale-{name}"] for name in expected} == expected
+
+
+# What the page claims
+
+
+def test_nothing_is_missing():
+    assert STUDY.missing() == []
+
+
+def test_only_two_cases_differ_from_the_others_by_more_than_chance(runs):
+    """The network without a block, and one Euler step with the adjoint; the others lie within two standard errors."""
+    accuracies = {case: at_the_end(found) for case, found in runs.items()}
+    low = {case: accuracies.pop(case) for case in ("none", "adjoint-euler")}
+    error = standard_error(accuracies["direct-dopri5"])
+    assert max(accuracies.values()) - min(accuracies.values()) < 2 * error
+    assert all(value < min(accuracies.values()) - 3 * error for value in low.values())
+    assert low["none"] < low["adjoint-euler"]
+    assert max(run.last.test_accuracy for run in runs["adjoint-euler"]) < runs["direct-euler"][0].last.test_accuracy
+
+
+def test_with_dopri5_and_rk4_the_gradient_changes_nothing_that_could_be_seen(runs):
+    for method in ("dopri5", "rk4"):
+        direct, adjoint = (at_the_end(runs[f"{gradient}-{method}"]) for gradient in ("direct", "adjoint"))
+        assert abs(direct - adjoint) < standard_error(direct)
+
+
+def test_the_adjoint_is_slower(measured):
+    quartiles = mnist.seconds_per_epoch(measured["timing"])
+    for method in ("dopri5", "rk4", "euler"):
+        assert quartiles[f"adjoint-{method}"][0] > quartiles[f"direct-{method}"][2]
+
+
+def test_the_solver_sets_the_time(measured):
+    median = {case: s for case, (_, s, _) in mnist.seconds_per_epoch(measured["timing"]).items()}
+    dopri5 = [s for case, s in median.items() if "dopri5" in case]
+    assert min(dopri5) > max(s for case, s in median.items() if "dopri5" not in case)
+    assert max(median[f"{gradient}-{method}"] for gradient in ("direct", "adjoint") for method in ("rk4", "euler")) < (
+        min(dopri5) / 3
+    )
+
+
+def test_the_adjoint_costs_more_than_the_count_of_evaluations_and_least_where_stem_and_head_dominate(numbers):
+    assert float(numbers["net-ratio"]) > 4 / 3
+    assert 1 < float(numbers["euler-premium"]) < float(numbers["rk4-premium"])
+
+
+def test_direct_memory_grows_by_the_same_amount_with_each_evaluation_and_that_of_the_adjoint_not_at_all(measured):
+    memory = measured["memory"]
+    kept = mnist.kept_by_nfe(memory)
+    assert {row.bytes for row in memory.rows if row.gradient != "direct"} == {2 * memory.state_bytes + 8}
+    slopes = {}
+    for name in ("direct, dopri5", "direct, rk4", "direct, euler"):
+        points = kept[name]
+        found = [(b - a) / (m - n) for (n, a), (m, b) in pairwise(points)]
+        assert max(found) == pytest.approx(min(found), rel=1e-3)
+        slopes[name.split()[-1]] = found[0]
+    assert slopes["rk4"] == pytest.approx(slopes["euler"], rel=1e-3) and slopes["dopri5"] > slopes["rk4"]
+
+
+def test_nfe_backward_equals_nfe_forward_and_the_seminorm_saves_none_of_it(runs):
+    for case in ("adjoint-dopri5", "seminorm-dopri5"):
+        for run in runs[case]:
+            assert run.last.nfe_backward == pytest.approx(run.last.nfe_forward, rel=0.02)
+    plain, seminorm = (at_the_end(runs[f"{way}-dopri5"], "nfe_backward") for way in ("adjoint", "seminorm"))
+    assert seminorm == pytest.approx(plain, rel=0.02)
+
+
+def test_the_backward_solve_begins_to_work_when_the_adjoint_reaches_the_tolerance(measured):
+    scale = measured["loss-scale"]
+    for gradient in ("adjoint", "seminorm"):
+        rows = [row for row in scale.rows if row.gradient == gradient]
+        asleep = [row for row in rows if row.adjoint_rms < scale.tolerance / 10]
+        assert len(asleep) > 3 and all(row.nfe_backward == row.nfe_forward for row in asleep)
+        assert rows[-1].nfe_backward > 4 * rows[-1].nfe_forward
+        assert max(row.theta_error for row in rows[-3:]) < min(row.theta_error for row in asleep) / 4
+    assert only(scale.rows, gradient="adjoint", scale=1).adjoint_rms < scale.tolerance / 100
+    assert only(scale.rows, gradient="adjoint", scale=1).theta_error > scale.direct_theta_error
+
+
+def test_the_seminorm_needs_more_evaluations_for_the_same_error(numbers):
+    assert int(numbers["scale-equal-seminorm"]) > int(numbers["scale-equal-adjoint"])
+    assert int(numbers["scale-top-seminorm"]) < int(numbers["scale-top-adjoint"])
+    assert float(numbers["scale-top-error-seminorm"][:-1]) > float(numbers["scale-top-error-adjoint"][:-1])
+
+
+def test_more_steps_or_a_better_method_close_the_gap_to_the_direct_gradient(measured):
+    gap = {row.case: row.theta_gap for row in measured["gradient-error"].rows}
+    assert gap["adjoint-euler"] > 1 > gap["adjoint-euler-4"] > gap["adjoint-rk4"] > gap["adjoint-rk4-4"] > 0
+    assert all(gap[case] == 0 for case in gap if case.startswith("direct"))
+
+
+def test_the_adjoint_of_one_euler_step_still_leads_downhill(measured):
+    angle = math.acos(only(measured["gradient-error"].rows, case="adjoint-euler").theta_cosine)
+    assert 0 < angle < math.pi / 2
+
+
+def test_flows_keep_their_accuracy_under_a_better_solver_and_a_residual_block_does_not(measured):
+    found = mnist.crossed(measured["cross-solver"])
+    drop = {case: tests["euler, 1 step"] - tests["dopri5, 1e-5"] for case, tests in found.items()}
+    for case in ("direct-dopri5", "adjoint-dopri5", "adjoint-rk4", "direct-rk4"):
+        assert found[case]["dopri5, 1e-5"] > 99.2 and drop[case] < 0
+    assert drop["direct-euler"] > 10 and 0 < drop["adjoint-euler"] < 1

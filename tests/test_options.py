@@ -1,0 +1,325 @@
+"""Options: values that refuse nonsense, the config that is made of them, and the name it gives its files."""
+
+import math
+from dataclasses import FrozenInstanceError, asdict, dataclass, fields, replace
+
+import numpy as np
+import pytest
+
+from odelib import Config, ImageClassifier, Network, PRESETS, Selection, Solver, Training
+from odelib.config import ADDED
+from odelib.errors import OptionError
+from odelib.options import Options
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        *[
+            ({name: 0}, f"{name} must be positive, got 0")
+            for name in ("width", "blocks", "scales", "epochs", "batch_size", "train_images")
+        ],
+        (dict(image_size=5), "image_size must be at least 6 pixels, got 5"),
+        (dict(epochs=-1), "epochs must be positive, got -1"),
+        (dict(lr=0.0), "lr must be positive, got 0.0"),
+        (dict(lr=-0.1), "lr must be positive, got -0.1"),
+        *[
+            ({name: value}, f"{name} must be at least 0 and below 1, got {value}")
+            for name in ("validation", "dropout", "block_dropout", "momentum", "label_smoothing")
+            for value in (-0.1, 1.0)
+        ],
+        *[
+            ({name: -0.5}, f"{name} must not be negative, got -0.5") for name in ("weight_decay", "kinetic", "jacobian")
+        ],
+        (dict(extra_channels=-4), "extra_channels must not be negative, got -4"),
+        (dict(seed=-1), "seed must not be negative, got -1"),
+        (dict(seed=2**32), r"seed must be below 2\*\*32, got 4294967296"),
+        (dict(milestones=(-1,)), "milestones must not be negative, got -1"),
+        (dict(milestones=(60, -3)), "milestones must not be negative, got 60 -3"),
+        (dict(width=48), r"width above 32 must be a multiple of 32 .*, got 48"),
+        (dict(extra_channels=8), r"width \+ extra_channels.* at most 32 or a multiple of 32 .*, got 64 \+ 8"),
+        (dict(width=96, order=2), r"with order 2 its half, must be at most 32 or a multiple of 32"),
+        (dict(width=7, order=2), "order 2 halves the channels of the state; 7 is odd"),
+        (dict(order=3), "unknown order 3; choose from 1, 2"),
+        (dict(norm="instance"), "unknown norm 'instance'; choose from group, layer, batch, none"),
+        (dict(activation="elu"), "unknown activation 'elu'"),
+        (dict(time="linear"), "unknown time 'linear'; choose from channel, none"),
+        (dict(method="rk5"), "unknown method 'rk5'; choose from"),
+        (dict(method="scipy_solver"), "unknown method 'scipy_solver'; choose from"),
+        (dict(gradient="exact"), "unknown gradient 'exact'; choose from"),
+        (dict(library="diffrax"), "unknown library 'diffrax'; choose from torchdiffeq, odelib"),
+        (dict(rtol=0.0), "rtol and atol must be positive"),
+        (dict(step_size=0.1), "step_size is for fixed grids only"),
+        (dict(method="rk4", step_size=-0.1), "step_size must be positive, got -0.1"),
+        (dict(method="rk4", gradient="seminorm"), "'rk4' chooses none"),
+        (dict(gradient="checkpoint"), "take library odelib"),
+        (dict(warm_start=True), "warm_start is for adaptive methods of library odelib"),
+        (dict(network="resnext"), "unknown network 'resnext'"),
+        (dict(stem="deep"), "unknown stem 'deep'"),
+        (dict(augment="flip"), "unknown augment 'flip'"),
+        (dict(optimizer="lbfgs"), "unknown optimizer 'lbfgs'"),
+        (dict(schedule="linear"), "unknown schedule 'linear'"),
+    ],
+)
+def test_nonsense_is_refused(options, message):
+    with pytest.raises(OptionError, match=message) as caught:
+        Config(**options)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (dict(epochs=2.5), "epochs must be a whole number, got 2.5"),
+        (dict(epochs=2.0), "epochs must be a whole number, got 2.0"),
+        (dict(width="64"), "width must be a whole number, got '64'"),
+        (dict(width=None), "width must be a whole number, got None"),
+        (dict(seed=0.5), "seed must be a whole number, got 0.5"),
+        (dict(batch_size=True), "batch_size must be a whole number, got True"),
+        (dict(train_images=0.5), "train_images must be a whole number, got 0.5"),
+        (dict(lr="0.1"), "lr must be a finite number, got '0.1'"),
+        (dict(lr=True), "lr must be a finite number, got True"),
+        *[
+            ({name: value}, f"{name} must be a finite number, got {value}")
+            for name in ("lr", "weight_decay", "kinetic", "rtol", "momentum", "dropout")
+            for value in (math.nan, math.inf, -math.inf)
+        ],
+        (dict(method="rk4", step_size=math.nan), "step_size must be a finite number, got nan"),
+        (dict(normalize="no"), "normalize must be true or false, got 'no'"),
+        (dict(normalize=1), "normalize must be true or false, got 1"),
+        (dict(dataset=""), "dataset must be a text that is not empty, got ''"),
+        (dict(dataset=" "), "dataset must be a text that is not empty, got ' '"),
+        (dict(dataset=3), "dataset must be a text that is not empty, got 3"),
+        (dict(method=None), "method must be a text that is not empty, got None"),
+        (dict(milestones=60), "milestones must be several values in a row, got 60"),
+        (dict(milestones="60"), "milestones must be several values in a row, got '60'"),
+        (dict(milestones=(60, 1.5)), "milestones must be a whole number, got 1.5"),
+        (dict(order=True), "unknown order True; choose from 1, 2"),
+        (dict(order=1.0), "unknown order 1.0; choose from 1, 2"),
+        (dict(norm=None), "unknown norm None; choose from"),
+    ],
+)
+def test_a_value_of_another_type_is_refused(options, message):
+    with pytest.raises(OptionError) as caught:
+        Config(**options)
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize("width", [1, 8, 31, 32, 64, 96])
+def test_widths_that_groupnorm_can_group_are_accepted(width):
+    config = Config(width=width, network="none")
+    ImageClassifier(config, config, channels=1, classes=10)
+
+
+@pytest.mark.parametrize("options", [dict(seed=2**32 - 1), dict(milestones=(0,)), dict(milestones=()), dict(momentum=0.0)])
+def test_the_last_values_that_are_allowed(options):
+    assert all(getattr(Config(**options), name) == value for name, value in options.items())
+
+
+@pytest.mark.parametrize("kind", [Config, Training, Solver, Network, Selection])
+def test_options_cannot_be_changed(kind):
+    with pytest.raises(FrozenInstanceError):
+        setattr(kind(), fields(kind)[0].name, 1)
+
+
+# What is the same
+
+
+@pytest.mark.parametrize(
+    "written, meant",
+    [
+        (dict(lr=1), dict(lr=1.0)),
+        (dict(dropout=0), {}),
+        (dict(milestones=[60, 100, 140]), {}),
+        (dict(method="rk4", step_size=1), dict(method="rk4", step_size=1.0)),
+        (dict(lr=np.float32(0.5), epochs=np.int64(3)), dict(lr=0.5, epochs=3)),
+    ],
+)
+def test_equal_values_are_one_case_and_one_config(written, meant):
+    """A user writes lr=1, a list, or a number of numpy; the run is the same."""
+    written, meant = Config(**written), Config(**meant)
+    assert written == meant and written.case() == meant.case()
+    types = [[type(value) for value in asdict(config).values()] for config in (written, meant)]
+    assert types[0] == types[1]
+
+
+@pytest.mark.parametrize("kind", [Training, Solver, Network, Selection])
+def test_a_part_of_a_config_has_its_options_and_no_others(kind):
+    config = Config(method="rk4", step_size=0.5, epochs=7, width=8, dataset="cifar10", seed=3)
+    part = config.part(kind)
+    assert type(part) is kind
+    assert asdict(part) == {field.name: getattr(config, field.name) for field in fields(kind)}
+
+
+def test_the_parts_share_no_option_and_the_config_adds_none():
+    names = [field.name for kind in (Training, Solver, Network, Selection) for field in fields(kind)]
+    assert len(names) == len(set(names)) and set(names) == {field.name for field in fields(Config)}
+
+
+def test_every_kind_of_options_has_its_say():
+    """Where a kind is made of others, the checks of all of them hold."""
+
+    @dataclass(frozen=True)
+    class Odd(Options):
+        n: int = 1
+
+        def _check(self):
+            if self.n % 2 == 0:
+                raise OptionError("even")
+
+    @dataclass(frozen=True)
+    class Small(Options):
+        m: int = 1
+
+        def _check(self):
+            if self.m > 9:
+                raise OptionError("large")
+
+    @dataclass(frozen=True)
+    class Both(Odd, Small):
+        pass
+
+    Both(n=3, m=2)
+    for options, message in ((dict(n=2), "even"), (dict(m=10), "large")):
+        with pytest.raises(OptionError, match=message):
+            Both(**options)
+
+
+def test_a_config_is_shown_with_all_its_options():
+    """And not as the Solver that it is too."""
+    assert str(Config(epochs=7)) == repr(Config(epochs=7))
+    assert "epochs=7" in str(Config(epochs=7)) and "width=64" in str(Config())
+
+
+# Names of files
+
+
+DIFFERENT = dict(
+    dataset="cifar10",
+    validation=0.1,
+    train_images=100,
+    image_size=32,
+    augment="crop",
+    normalize=True,
+    network="resnet",
+    stem="res",
+    width=32,
+    blocks=3,
+    dropout=0.1,
+    time="none",
+    norm="layer",
+    activation="tanh",
+    block_dropout=0.1,
+    extra_channels=32,
+    order=2,
+    scales=2,
+    kinetic=0.1,
+    jacobian=0.1,
+    method="bosh3",
+    rtol=1e-4,
+    atol=1e-5,
+    gradient="adjoint",
+    library="odelib",
+    bf16=True,
+    epochs=7,
+    batch_size=32,
+    optimizer="adam",
+    lr=0.01,
+    schedule="step",
+    milestones=(1, 2),
+    momentum=0.8,
+    weight_decay=1e-4,
+    label_smoothing=0.1,
+)
+
+
+@pytest.mark.parametrize("name", [f.name for f in fields(Config) if f.name not in ("seed", "step_size", "warm_start")])
+def test_a_case_changes_with_every_field(name):
+    assert Config(**{name: DIFFERENT[name]}).case() != Config().case()
+
+
+def test_a_case_changes_with_a_warm_start():
+    assert Config(library="odelib", warm_start=True).case() != Config(library="odelib").case()
+
+
+def test_a_case_changes_with_the_step_size_and_not_with_the_seed():
+    assert Config(method="rk4", step_size=0.5).case() != Config(method="rk4").case()
+    assert Config(seed=1).case() == Config(seed=2).case()
+
+
+@pytest.mark.parametrize(
+    "options, case",
+    [
+        ({}, "mnist-sample-odenet-direct-dopri5-3ebbac51"),
+        (dict(dataset="mnist", gradient="adjoint"), "mnist-odenet-adjoint-dopri5-ae332a93"),
+        (dict(dataset="mnist", network="resnet", blocks=1, lr=0.05), "mnist-resnet-3b45e9b2"),
+        (
+            dict(
+                dataset="cifar10", validation=0.1, train_images=10_000, augment="crop-flip", normalize=True,
+                method="rk4", batch_size=64, lr=0.05, weight_decay=5e-4, norm="batch",
+            ),
+            "cifar10-odenet-direct-rk4-d99ca3a0",
+        ),
+        (
+            dict(library="odelib", method="bosh3", rtol=0.01, atol=0.01, warm_start=True, kinetic=0.1),
+            "mnist-sample-odenet-direct-bosh3-5cb62271",
+        ),
+        (
+            dict(method="rk4", step_size=0.25, gradient="adjoint", bf16=True, milestones=(1, 2)),
+            "mnist-sample-odenet-adjoint-rk4-766f924e",
+        ),
+        (
+            dict(
+                dataset="/some/where/pets", image_size=32, width=32, extra_channels=32, order=2, scales=2, time="none",
+                activation="swish", norm="layer", block_dropout=0.1, jacobian=0.01, optimizer="adamw",
+            ),
+            "pets-odenet-direct-dopri5-1da51eb9",
+        ),
+        (dict(dataset="mnist", augment="crop", epochs=160, schedule="step"), "mnist-odenet-direct-dopri5-323b5127"),
+    ],
+)
+def test_the_names_of_files_stay(options, case):
+    """As the first edition had them, the first three before there were variations and solvers of our own."""
+    assert Config(**options).case() == case
+
+
+def test_options_that_came_later_are_options():
+    assert set(ADDED) <= {field.name for field in fields(Config)} and len(set(ADDED)) == len(ADDED)
+
+
+@pytest.mark.parametrize("dataset", ["/some/where/pets", "/some/where/pets/", "pets"])
+def test_a_case_is_a_file_name_that_says_what_was_chosen(dataset):
+    assert Config(dataset=dataset, gradient="adjoint").case().startswith("pets-odenet-adjoint-dopri5-")
+    assert Config(dataset=dataset, network="none").case().startswith("pets-none-")
+    assert "/" not in Config(dataset=dataset).case()
+
+
+# The command line that makes a config
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        ({}, ""),
+        (dict(dataset="my pictures"), "--dataset 'my pictures'"),
+        (dict(dataset="it's; rm"), """--dataset 'it'"'"'s; rm'"""),
+        (dict(normalize=True, milestones=(1, 2), lr=1), "--normalize --lr 1.0 --milestones 1 2"),
+        (dict(method="rk4", step_size=0.25, train_images=10), "--train-images 10 --method rk4 --step-size 0.25"),
+    ],
+)
+def test_the_options_of_a_config_are_words_for_a_shell(options, said):
+    """That they make the same config again `test_cli` asks."""
+    assert Config(**options).options() == said
+
+
+def test_the_published_recipe_is_the_preset():
+    """odenet_mnist.py's defaults: 160 epochs, batches of 128, SGD with momentum 0.9 from 0.1, tenths at 60, 100, 140."""
+    config = PRESETS["odenet-mnist"]
+    assert (config.dataset, config.network, config.stem, config.width) == ("mnist", "odenet", "conv", 64)
+    assert (config.method, config.rtol, config.atol, config.gradient) == ("dopri5", 1e-3, 1e-3, "direct")
+    assert (config.epochs, config.batch_size, config.augment, config.normalize) == (160, 128, "crop", False)
+    assert (config.optimizer, config.lr, config.momentum, config.weight_decay) == ("sgd", 0.1, 0.9, 0.0)
+    assert (config.schedule, config.milestones) == ("step", (60, 100, 140))
+    assert replace(config, epochs=5) != config

@@ -1,0 +1,222 @@
+"""The pages on the layers and on the metrics: their numbers are what they say, and what they claim holds."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from odelib import count_parameters, count_saved_bytes, load_weights
+from odelib.book.layer_figures import error_bars, flow_data
+from odelib.book.plots import class_plane
+from odelib.book.script_log import STEPS, after_an_evaluation, leak, leak_numbers
+from odelib.records import RESULTS
+from odelib.studies import STUDIES, controls, epochs
+
+
+@pytest.fixture(scope="module")
+def runs():
+    return STUDIES["mnist-gradients"].runs()
+
+
+@pytest.fixture(scope="module")
+def timing():
+    return STUDIES["mnist-gradients"].measured("timing")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_weights(RESULTS / "mnist-gradients" / "adjoint-dopri5-seed0.safetensors")[0]
+
+
+def with_accuracy(runs, **accuracies):
+    """The runs with other test accuracies, by case: one value a run."""
+
+    def changed(run, accuracy):
+        return replace(run, metrics=(*run.metrics[:-1], replace(run.last, test_accuracy=accuracy)))
+
+    made = {case.replace("_", "-"): values for case, values in accuracies.items()}
+    return {case: [changed(runs[case][0], a) for a in made.get(case, [0.75])] for case in controls.NAMES}
+
+
+# The controls
+
+
+def test_the_table_of_controls(runs, timing):
+    some = with_accuracy(runs, none=[0.5], direct_dopri5=[0.75, 0.875])
+    header, rows = controls.control_table(some, timing)
+    assert all(len(row) == len(header) for row in rows)
+    first, _, _, direct, _ = rows
+    assert first[0] == "no block" and first[2:6] == [1, "50.00%", "one seed", "0.50"]
+    assert direct[2:5] == [2, "81.25%", "75.00% to 87.50%"]
+    median = next(row.quartiles[1] for row in timing.rows if row.case == "none")
+    assert first[6] == f"{timing.steps_per_epoch * median:.0f}"
+
+
+def test_the_numbers_of_the_controls(runs, timing):
+    some = with_accuracy(runs, none=[0.5], resnet_1=[0.8], direct_dopri5=[0.7, 0.8], adjoint_dopri5=[0.9])
+    numbers = controls.numbers(some, timing)
+    assert (numbers["none"], numbers["resnet-1"], numbers["odenet"]) == ("50.00%", "80.00%", "90.00%")
+    assert (numbers["blocks-low"], numbers["blocks-high"], numbers["spread"]) == ("75.00%", "90.00%", "15.00")
+    assert (numbers["gain"], numbers["two-se"], numbers["none-share"]) == ("25.0", "0.87", "50.0%")
+    assert numbers["timing-hardware"] == timing.environment.hardware
+
+
+def test_a_block_helps_and_which_one_hardly_matters(runs):
+    reached = {case: np.mean([run.last.test_accuracy for run in runs[case]]) for case in controls.NAMES}
+    none = reached.pop("none")
+    assert min(reached.values()) - none > 4 * (max(reached.values()) - min(reached.values()))
+
+
+def test_errors_are_drawn_with_two_standard_errors_and_every_seed():
+    (ax,) = error_bars({"one": [0.5], "two": [0.75, 0.875]}).axes
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["one", "two"]
+    (bar,) = ax.collections[0].get_segments()
+    assert bar[:, 0].tolist() == pytest.approx([49, 51])
+    dots = [line.get_xdata() for line in ax.lines if line.get_marker() == "."]
+    assert [list(x) for x in dots] == [[50.0], [25.0, 12.5]]
+
+
+# What the parts of the trained network do
+
+
+@pytest.fixture(scope="module")
+def parts(model, sample):
+    """Operations of each part for 20 digits, and bytes that are kept of it, by the gradient."""
+    state, found = sample.test.images[:20].float() / 255, {}
+    solver = model.block.solver
+    for name, layer in (("stem", model.stem), ("ODE", model.block), ("head", model.head)):
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            out = layer(state)
+        found[name] = {"flops": counter.get_total_flops()}
+        for gradient in ("direct", "adjoint"):
+            model.block.solver = replace(solver, gradient=gradient)
+            with count_saved_bytes(layer.parameters()) as saved:
+                layer(state.clone().requires_grad_())
+            found[name][gradient] = saved.n
+        model.block.solver, state = solver, out
+    return found
+
+
+def test_the_stem_has_the_most_parameters_and_the_ode_the_most_work(model, parts):
+    assert count_parameters(model.stem) > count_parameters(model.block) > count_parameters(model.head)
+    assert parts["ODE"]["flops"] > parts["stem"]["flops"] > 100 * parts["head"]["flops"]
+
+
+def test_the_adjoint_keeps_a_tenth_of_the_ode_at_most_and_as_much_of_the_stem(parts):
+    assert parts["ODE"]["direct"] > 10 * parts["ODE"]["adjoint"]
+    assert parts["stem"]["direct"] == parts["stem"]["adjoint"]
+
+
+@pytest.fixture(scope="module")
+def features(model, sample):
+    """z(0), z(1/2) and z(1), for digits to learn from and digits to test on."""
+    found = []
+    with torch.no_grad():
+        for digits in (sample.train.pick(slice(0, 500)), sample.test.pick(slice(0, 300))):
+            z0 = model.stem(digits.images.float() / 255)
+            states = model.block.trajectory(z0, torch.tensor([0.0, 0.5, 1.0]))
+            found.append((states, digits.labels))
+    return found
+
+
+def test_the_head_reads_few_digits_at_the_start_of_the_flow_and_nearly_all_from_its_middle_on(model, features):
+    _, (states, labels) = features
+    with torch.no_grad():
+        start, middle, end = ((model.head(z).argmax(1) == labels).float().mean().item() for z in states)
+    assert start < 0.5 and middle > 0.95 and end > 0.95
+
+
+def separation(z, labels):
+    """Variance between class means over mean variance within, of averaged states."""
+    groups = [z.mean(dim=(2, 3))[labels == k] for k in range(10)]
+    between = torch.stack([group.mean(0) for group in groups]).var(0).sum()
+    return (between / torch.stack([group.var(0).sum() for group in groups]).mean()).item()
+
+
+def test_the_flow_more_than_doubles_the_separation_of_the_classes(features):
+    _, (states, labels) = features
+    start, middle, end = (separation(z, labels) for z in states)
+    assert 2 * start < end and start < middle < end
+
+
+def test_a_linear_reader_finds_most_classes_before_the_flow_and_more_behind_it(features):
+    (train, learned), (test, checked) = features
+    targets = nn.functional.one_hot(learned).float() - 0.1
+
+    def accuracy(time):
+        a, b = (states[time].mean(dim=(2, 3)) for states in (train, test))
+        a, b = ((part - a.mean(0)) / (a.std(0) + 1e-6) for part in (a, b))
+        weights = torch.linalg.solve(a.T @ a + 0.01 * len(a) * torch.eye(a.shape[1]), a.T @ targets)
+        return ((b @ weights).argmax(1) == checked).float().mean().item()
+
+    assert accuracy(-1) > accuracy(0) > 0.5
+
+
+def test_the_data_of_the_flow_follow_the_digit_that_is_read_differently_most_often(sample):
+    digits = sample.test.pick(slice(0, 12))
+    torch.manual_seed(0)
+    states, readings = torch.randn(3, 12, 4, 2, 2), torch.zeros(3, 12, dtype=torch.long)
+    readings[:, 7] = torch.tensor([1, 2, 3])
+    data = flow_data(states, readings, digits)
+    assert data["follow"] == 7 and data["readings"][1] == "0" * 7 + "2" + "0" * 4
+    assert data["labels"] == "".join(str(label) for label in digits.labels.tolist())
+    np.testing.assert_allclose(data["points"], class_plane(states, digits.labels).flatten(1), atol=0.0051)
+    assert data["sprite"].startswith("data:image/png;base64,") and data["columns"] == 20
+
+
+# The metrics
+
+
+def test_the_numbers_of_the_run_with_the_adjoint(runs):
+    run, direct = runs["adjoint-dopri5"][0], runs["direct-dopri5"][0]
+    first, last = (
+        replace(m, nfe_forward=f, nfe_backward=b, test_accuracy=0.75, train_loss=0.125, train_accuracy=0.5)
+        for m, f, b in ((run.metrics[0], 20.0, 30.0), (run.last, 26.0, 13.0))
+    )
+    other = replace(direct.last, test_accuracy=0.7501)
+    numbers = epochs.numbers(
+        {"adjoint-dopri5": [replace(run, metrics=(first, last))], "direct-dopri5": [replace(direct, metrics=(other,))]}
+    )
+    assert numbers == {
+        "nfe-first": "20.0", "nfe-last": "26.0", "ratio": "0.50", "ratio-low": "0.50", "ratio-high": "1.50",
+        "accuracy": "75.00%", "wrong": "2500", "se": "0.43", "loss-first": "0.12", "train-first": "50.0%",
+        "direct": "75.01%", "direct-digits": "1",
+    }  # fmt: skip
+
+
+def test_nfe_of_the_full_run_rises_by_one_step_and_its_rate_ends_near_zero(runs):
+    run = runs["adjoint-dopri5"][0]
+    assert 20 <= run.metrics[0].nfe_forward < 20.5 and run.last.nfe_forward == pytest.approx(26, abs=0.5)
+    assert run.last.lr < 1e-4
+
+
+def test_nfe_backward_is_near_nfe_forward_in_every_epoch_of_every_run(runs):
+    assert len(epochs.ratios(runs)) == sum(len(run.metrics) for run in runs["adjoint-dopri5"])
+    assert 0.9 < min(epochs.ratios(runs)) and max(epochs.ratios(runs)) < 1.3
+
+
+def test_an_evaluation_leaks_into_one_step_and_decays():
+    history = after_an_evaluation(20)
+    assert len(history) == STEPS + 1 and history[:2] == [20.0, pytest.approx(34.0)]
+    assert history[11] - 20 == pytest.approx(14 * 0.99**10)
+
+
+def test_the_numbers_of_the_leak():
+    """Evaluating every 50 steps: played through, it ends where the geometric series says."""
+    mean = 20.0
+    for step in range(5000):
+        mean = 0.99 * mean + 0.01 * (20 * 71 if step % 50 == 0 else 20)
+    numbers = leak_numbers(20)
+    assert float(numbers["leak-50"]) == pytest.approx(mean, abs=0.05)
+    assert (numbers["honest"], numbers["leak-step"]) == ("20", "34.0")
+    assert numbers["leak-next"] == f"{70 * 0.99 ** (STEPS - 1):.2f} %"
+
+
+def test_the_leak_is_drawn_beside_the_truth():
+    left, right = leak(20).axes
+    np.testing.assert_allclose(left.lines[0].get_ydata(), after_an_evaluation(20))
+    assert set(left.lines[1].get_ydata()) == {20}
+    assert right.lines[0].get_ydata()[0] == pytest.approx(70) and right.lines[1].get_xdata().tolist() == [STEPS]

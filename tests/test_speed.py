@@ -1,0 +1,360 @@
+"""The page on speed: its tables and numbers are what they say, and what it claims holds in the stored records."""
+
+import re
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from odelib.measurements.benchmark import (
+    CASES,
+    SCRIPT,
+    SCRIPT_ADJOINT,
+    BareEvaluation,
+    Benchmark,
+    BenchmarkRow,
+    LibraryRow,
+)
+from odelib.records import RESULTS
+from odelib.studies import STUDIES, savings, speed
+from odelib.studies.savings import FAST, FAST_BF16, LEAN, LEAN_BF16
+from odelib.studies.summary import at_the_end, only
+
+STUDY = STUDIES["speed"]
+
+
+@pytest.fixture(scope="module")
+def runs():
+    return STUDY.runs()
+
+
+@pytest.fixture(scope="module")
+def one():
+    return Benchmark.load(RESULTS / "benchmark" / "odenet-mnist-1-thread.json")
+
+
+@pytest.fixture(scope="module")
+def two():
+    return Benchmark.load(RESULTS / "benchmark" / "odenet-mnist-2-threads.json")
+
+
+def row(case, milliseconds=1.0, error=0.25, floor=0.5, megabytes=1.0):
+    """A row with this median, and quartiles that are a quarter of a millisecond smaller and larger."""
+    seconds = tuple((milliseconds + d) / 1e3 for d in (-0.5, -0.25, 0.0, 0.25, 0.5))
+    return BenchmarkRow(case, 6.0, 4.0, seconds, floor / 1e3, round(1e6 * megabytes), error, 0.0)
+
+
+def with_rows(benchmark, *rows):
+    """The benchmark with these rows, and others for the cases that they leave out."""
+    given = {row.case: row for row in rows}
+    return replace(benchmark, rows=tuple(given.get(case, row(case)) for case in CASES))
+
+
+# The profile
+
+
+def test_operations_are_sorted_by_what_they_are_for():
+    times = {
+        "aten::mkldnn_convolution": 1000,
+        "aten::convolution_backward": 2000,
+        "aten::native_group_norm": 3000,
+        "aten::threshold_backward": 4000,
+        "aten::mul": 5000,
+        "aten::copy_": 6000,
+        "aten::empty": 7000,
+    }
+    events = [SimpleNamespace(key=key, self_cpu_time_total=microseconds) for key, microseconds in times.items()]
+    spent = savings.milliseconds_by_kind(events)
+    assert spent == {"convolutions": 3, "GroupNorm, ReLU": 7, "sums and copies": 11, "everything else": 7}
+
+
+def test_the_profile_is_shown_as_a_table_bars_and_shares():
+    kinds = list(savings.OPERATIONS)
+    spent = {"slow": dict(zip(kinds, (1.0, 2.0, 6.0, 1.0))), "quick": dict(zip(kinds, (6.0, 2.0, 1.0, 1.0)))}
+    header, rows = savings.profile_table(spent)
+    assert header == ["operations", "slow", "quick"] and rows[2] == ["sums and copies", "6 ms", "1 ms"]
+    assert savings.profile_parts(spent)["convolutions"] == {"slow": 1.0, "quick": 6.0}
+    assert savings.profile_numbers(spent) == {"sums-script": "60", "sums-fast": "10"}
+
+
+# The benchmark
+
+
+def test_savings_are_ratios_of_medians_to_the_script(one):
+    made_up = with_rows(one, row(SCRIPT, 4.0, floor=2.0, error=0.5), row(FAST, 2.0, floor=1.6, error=0.125))
+    header, rows = savings.saving_table(made_up)
+    assert len(rows) == len(savings.SAVINGS) == 6 and {len(cells) for cells in rows} == {len(header)}
+    assert rows[0][1:] == ["6.0", "4 (4 to 4)", "2.00", "1.00", "0.500"]
+    assert rows[4] == ["+ warm start", "6.0", "2 (2 to 2)", "1.25", "2.00", "0.125"]
+    label = savings.SAVINGS[FAST]
+    assert savings.saving_quartiles(made_up)[label] == pytest.approx((1.75, 2.0, 2.25))
+
+
+def test_a_bar_is_its_floor_and_the_rest_of_the_median_and_never_less_than_nothing(one):
+    made_up = with_rows(one, row(SCRIPT, 4.0, floor=2.5), row(FAST, 2.0, floor=3.0))
+    parts = savings.saving_parts(made_up)
+    script, fast = savings.SAVINGS[SCRIPT], savings.SAVINGS[FAST]
+    assert (parts["floor"][script], parts["solver"][script]) == pytest.approx((2.5, 1.5))
+    assert (parts["floor"][fast], parts["solver"][fast]) == pytest.approx((3.0, 0.0))
+
+
+def test_gradients_stand_with_their_evaluations_time_and_memory(one):
+    header, rows = savings.gradient_table(with_rows(one, row(LEAN, 4.0, floor=2.0, megabytes=12.0)))
+    assert rows[9] == [LEAN, "6.0 + 4.0", "4", "2.00", "12", "0.250"] and len(rows) == 11 and len(header) == 6
+
+
+def test_time_stands_against_memory_by_library_and_gradient_in_32_bit(one):
+    cases = ["odelib direct", "odelib direct, bf16", "odelib direct, bosh3", SCRIPT, "odelib checkpoint"]
+    made_up = replace(one, rows=tuple(row(case, n, megabytes=10.0 * n) for n, case in enumerate(cases, start=1)))
+    points = savings.time_by_memory(made_up)
+    assert points["odelib"]["direct"] == [(10.0, pytest.approx(1.0)), (30.0, pytest.approx(3.0))]
+    assert points["torchdiffeq"] == {"direct": [(40.0, pytest.approx(4.0))]}
+    assert list(points["odelib"]) == ["direct", "checkpoint"]
+
+
+def test_evaluations_and_libraries_are_in_milliseconds_the_fastest_library_first(one):
+    bare = (BareEvaluation("fp32", (0.002,), (0.006,)), BareEvaluation("channels last", (0.003,), (0.0071,)))
+    libraries = (LibraryRow("slow 1", 26, (0.4, 0.5, 0.6), 0.25, 0.0), LibraryRow("quick 2", 20, (0.2,), 0.5, 0.0))
+    made_up = replace(one, bare=bare, libraries=libraries)
+    assert savings.evaluation_table(made_up)[1] == [
+        ["as usual", "2.0", "6.0"],
+        ["channels last in memory", "3.0", "7.1"],
+    ]
+    assert savings.library_table(made_up)[1] == [
+        ["quick 2", 20, "200 (200 to 200)", "0.500"],
+        ["slow 1", 26, "500 (450 to 550)", "0.250"],
+    ]
+
+
+def test_a_gain_counts_only_in_32_bit_and_with_a_gradient_that_is_no_worse(one):
+    quick_and_wrong = row("odelib direct, tsit5", 1.0, error=0.6)
+    quick_and_short = row(FAST_BF16, 1.0, error=0.1)
+    honest = row("odelib direct", 2.0, error=0.5)
+    others = [row(case, 9.0) for case in CASES if case.startswith("odelib direct") and case != "odelib direct"]
+    made_up = with_rows(one, *others, row(SCRIPT, 8.0, error=0.5), quick_and_wrong, quick_and_short, honest)
+    assert savings.gain(made_up, SCRIPT, ["direct"]) == pytest.approx(4.0)
+
+
+def test_goals_are_compared_on_one_thread_and_on_two(one):
+    first = with_rows(one, row(SCRIPT, 8.0), row(SCRIPT_ADJOINT, 6.0), row("odelib checkpoint", megabytes=0.25))
+    second = with_rows(one, row(SCRIPT, 4.0), row(SCRIPT_ADJOINT, 5.0), row("odelib direct", floor=0.25))
+    header, rows = savings.goal_table(first, second, race=7.0)
+    assert [cells[1:3] for cells in rows] == [
+        ["8.00", "4.00"],
+        ["6.00", "5.00"],
+        ["2.00", "4.00"],
+        ["7.0", "–"],
+        ["0.25", "1.00"],
+    ]
+    assert {len(cells) for cells in rows} == {len(header)}
+
+
+def test_numbers_of_the_benchmark_are_ratios_and_shares(one, two):
+    made_up = with_rows(
+        one,
+        row(SCRIPT, 12.0),
+        row("torchdiffeq direct", 8.0),
+        row("odelib direct", 4.0, floor=3.2, megabytes=8.0),
+        row("odelib direct, bosh3", 3.0),
+        row(FAST, 2.0, floor=1.5, megabytes=4.0),
+        row(FAST_BF16, 1.0),
+        row(SCRIPT_ADJOINT, 9.0),
+        row(LEAN, 3.0, megabytes=1.0),
+        row(LEAN_BF16, 2.0),
+        row("odelib checkpoint", megabytes=2.0),
+        row("odelib direct, warm start", error=0.375),
+    )
+    bare = (BareEvaluation("fp32", (0.5,), (1.0,)),)
+    made_up = replace(made_up, bare=bare, evaluation_flops=(20, 60), machine_flops=(50.0, 100.0))
+    found = savings.numbers(made_up, two)
+    expected = {
+        "all": "6.0",
+        "all-bf16": "12.0",
+        "bf16": "2.00",
+        "bosh3": "1.33",
+        "channel": "1.50",
+        "error-dopri5-warm": "0.375",
+        "f-both": "60",
+        "f-forward": "40",
+        "floor-direct": "1.25",
+        "floor-fast": "1.33",
+        "lean": "3.0",
+        "lean-bf16": "4.5",
+        "lean-over-fast": "1.50",
+        "most": "8.00",
+        "ms-fast": "2",
+        "ms-script": "12",
+        "nfe-dopri5": "6",
+        "rounds": "5",
+        "share": "0.25",
+        "share-bosh3": "0.25",
+        "solver": "2.00",
+        "warm": "1.50",
+    }
+    assert {name: found[name] for name in expected} == expected
+    assert found["environment"] == str(one.environment) and found["environment-2"] == str(two.environment)
+
+
+# The runs
+
+
+def trained(run, *epochs):
+    """A run with these epochs: minutes of training, and test accuracy after them."""
+    made = enumerate(epochs, start=1)
+    metrics = tuple(replace(run.last, epoch=n, seconds=60.0 * m, test_accuracy=accuracy) for n, (m, accuracy) in made)
+    return replace(run, metrics=metrics)
+
+
+@pytest.fixture
+def raced(runs):
+    run = runs["to-99-script"][0]
+    return {
+        "to-99-script": [trained(run, (8.0, 0.9), (6.0, 0.985), (10.0, 0.99), (7.0, 0.95))],
+        "to-99": [trained(run, (2.0, 0.99)), trained(run, (1.0, 0.98))],
+        "to-99-rk4": [trained(run, (1.0, 0.98), (2.0, 0.995)), trained(run, (3.0, 0.992), (2.0, 0.993))],
+    }
+
+
+def test_the_goal_is_reached_by_the_first_epoch_that_ends_there(raced):
+    assert speed.epochs_to_goal(raced["to-99-script"][0]) == 3
+    assert [speed.epochs_to_goal(run) for run in raced["to-99"]] == [1, None]
+    assert speed.seconds_to_goal(raced["to-99-script"]) == [24 * 60]
+    assert speed.seconds_to_goal(raced["to-99"]) == [120]
+    assert speed.seconds_to_goal(raced["to-99-rk4"]) == [180, 180]
+
+
+def test_images_that_were_held_out_instead_of_tested_reach_nothing(raced):
+    (run, _) = raced["to-99"]
+    assert speed.epochs_to_goal(replace(run, metrics=(replace(run.last, test_accuracy=None),))) is None
+
+
+def test_the_race_is_shown_with_those_that_do_not_arrive(raced):
+    header, rows = speed.race_table({**raced, "to-99": raced["to-99"][1:]})
+    assert rows == [
+        ["the script's", "1 of 1", "3", "24.0", "95.00"],
+        ["one epoch, bosh3", "0 of 1", "–", "–", "98.00"],
+        ["two epochs, one step of RK4", "2 of 2", "1 or 2", "3.0 (3.0 to 3.0)", "99.40 (99.30 to 99.50)"],
+    ]
+    assert len(header) == 5
+
+
+def test_the_script_is_given_its_quickest_epoch_and_we_a_recipe_that_always_arrives(raced):
+    assert speed.script_seconds(raced) == 3 * 6 * 60
+    assert speed.race(raced) == pytest.approx(18 / 3)
+    both = {**raced, "to-99": raced["to-99"][:1]}
+    assert speed.race(both) == pytest.approx(18 / 2)
+    slow = [trained(raced["to-99-script"][0], (1.0, 0.5))]
+    with pytest.raises(ValueError, match="does not reach"):
+        speed.script_seconds({**raced, "to-99-script": slow})
+
+
+def test_numbers_of_the_runs_are_ranges_over_all_ways_and_minutes(raced):
+    (run, *_) = raced["to-99"]
+    accuracies = {"torchdiffeq-direct": 0.5, "torchdiffeq-adjoint": 0.75, "direct": 0.25, "checkpoint": 0.5}
+    one_epoch = {case: [trained(run, (1.0, a))] for case, a in {**accuracies, "direct-bf16": 0.9}.items()}
+    assert speed.numbers({**raced, **one_epoch}) == {
+        "accuracy-theirs": "50.0 to 75.0 (mean 62.50)",
+        "accuracy-ours": "25.0 to 90.0 (mean 55.00)",
+        "script-least": "6.0",
+        "script-most": "10.0",
+        "race": "6.0",
+        "race-adaptive": "9.0",
+        "reached-to-99": "1 of 2",
+    }
+    _, rows = speed.accuracy_table(one_epoch)
+    nfe = run.last.nfe_forward + run.last.nfe_backward
+    assert rows[1] == ["torchdiffeq, dopri5, adjoint", "75.00", f"{nfe:.1f}", 1] and len(rows) == 5
+
+
+def test_the_page_asks_for_numbers_that_there_are(one, two, runs):
+    page = (RESULTS.parent / "speed.md").read_text(encoding="utf-8")
+    asked = set(re.findall(r"{glue:text}`speed-([^`]+)`", page))
+    live = {"state-mb", "sums-script", "sums-fast"}
+    assert asked == {*savings.numbers(one, two), *speed.numbers(runs), *live}
+
+
+# What the page claims
+
+
+def test_nothing_is_missing(one, two):
+    assert STUDY.missing() == []
+    assert (one.environment.threads, two.environment.threads) == (1, 2)
+    assert [row.case for row in one.rows] == [row.case for row in two.rows] == list(CASES)
+
+
+def test_every_saving_makes_the_step_faster(one, two):
+    for benchmark in (one, two):
+        medians = [median for _, median, _ in savings.saving_quartiles(benchmark).values()]
+        assert medians == sorted(medians, reverse=True)
+
+
+def test_the_solver_itself_costs_about_a_tenth_or_less_of_the_fast_steps(one, two):
+    for benchmark in (one, two):
+        for case in (FAST, FAST_BF16, LEAN, LEAN_BF16):
+            assert 1 - 1 / savings.over_floor(only(benchmark.rows, case=case)) < 0.115
+
+
+def test_what_is_faster_is_not_so_by_being_sloppier(one):
+    error = {row.case: row.theta_error for row in one.rows}
+    assert error["odelib direct, warm start"] > error[SCRIPT] > error[FAST]  # dopri5 uses the tolerance up
+    assert min(savings.SAVINGS, key=error.get) == "odelib direct, bosh3"
+    assert error["odelib direct, tsit5"] > error["odelib direct"]
+    assert error["odelib checkpoint"] == pytest.approx(error["odelib direct"], rel=1e-3)
+    assert error[LEAN] < error[SCRIPT_ADJOINT]
+
+
+def test_evaluations_are_those_that_the_text_compares(one):
+    nfe = {row.case: row.nfe_forward for row in one.rows}
+    assert nfe[FAST] < nfe["odelib direct, bosh3"] < nfe["odelib direct"] < nfe["odelib direct, tsit5"]
+    assert nfe["odelib direct, bf16"] == nfe["odelib direct"] + 6  # one step of dopri5
+    assert nfe[FAST_BF16] == pytest.approx(nfe[FAST], abs=0.5)
+
+
+def test_checkpoint_holds_less_than_direct_and_more_than_the_adjoint_and_is_faster_than_that(one, two):
+    for benchmark in (one, two):
+        held = {row.case: row.peak_bytes for row in benchmark.rows}
+        median = {row.case: row.quartiles[1] for row in benchmark.rows}
+        assert held["odelib adjoint"] < held["odelib checkpoint"] < held["odelib direct"]
+        assert savings.share_held(benchmark, LEAN, FAST) < savings.share_held(benchmark)
+        assert median["odelib direct"] < median["odelib checkpoint"] < median["odelib adjoint"]
+        for gradient in ("direct", "adjoint", "seminorm"):
+            assert median[f"odelib {gradient}"] < median[f"torchdiffeq {gradient}"]
+
+
+def test_bfloat16_is_worth_having_and_compiling_is_no_gain_for_a_training_step(one, two):
+    for benchmark in (one, two):
+        both = {bare.way: bare.medians[1] for bare in benchmark.bare}
+        assert both["bf16"] < both["fp32"] < both["compiled"]
+    both = {bare.way: bare.medians[1] for bare in one.bare}
+    assert both["channels last"] > both["fp32"]
+
+
+def test_the_libraries_lie_as_the_text_says(one):
+    by_time = [row.library.split()[0] for row in sorted(one.libraries, key=lambda row: row.quartiles[1])]
+    assert by_time == ["torchdyn", "odelib", "torchode", "torchdiffeq", "diffrax"]
+    nfe = {row.library.split()[0]: row.nfe for row in one.libraries}
+    assert nfe["torchdyn"] == nfe["odelib"] - 6 == nfe["torchdiffeq"] - 6
+
+
+def test_every_bar_was_met_and_the_aims_were_not(one, two, runs):
+    _, rows = savings.goal_table(one, two, speed.race(runs))
+    for name, *found, bar, aim in rows:
+        values = [float(value) for value in found if value != "–"]
+        smaller = float(aim) < float(bar)  # is better
+        for value in values:
+            assert (value <= float(bar)) if smaller else (value >= float(bar)), name
+            assert (value > float(aim)) if smaller else (value < float(aim)), name
+
+
+def test_after_one_epoch_the_ways_differ_no_more_than_the_seeds_of_one_way(runs):
+    accuracies = {case: [run.last.test_accuracy for run in runs[case]] for case in speed.ONE_EPOCH}
+    means = [at_the_end(runs[case]) for case in accuracies]
+    spread = [max(values) - min(values) for values in accuracies.values()]
+    assert all(len(values) == 3 for values in accuracies.values())
+    assert max(means) - min(means) < max(spread)
+
+
+def test_our_best_recipe_gets_there_with_every_seed_sooner_and_ends_higher(runs):
+    assert len(speed.seconds_to_goal(runs["to-99-rk4"])) == len(runs["to-99-rk4"]) == 3
+    assert speed.race(runs) > 4
+    assert at_the_end(runs["to-99-rk4"]) > at_the_end(runs["to-99-script"])
