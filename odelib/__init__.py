@@ -6,7 +6,7 @@ training or the book needs, nor require it to be installed.
 
 from importlib import import_module
 
-__version__ = "0.2.0.dev0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "config": ("PRESETS", "Config", "build"),

@@ -4,7 +4,7 @@ Both are one autograd Function, written to be read beside the book's chapter `ad
 solver, the gradient `direct`, needs no code: the solvers are made of tensors.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import torch
@@ -32,7 +32,7 @@ def odeint_adjoint(
     z0: Float[Tensor, "*state"],
     times: Float[Tensor, "n"],
     solve: Solve,
-    parameters: Sequence[Tensor] | None = None,
+    parameters: Iterable[Tensor] | None = None,
     solve_back: Solve | None = None,
 ) -> Float[Tensor, "n *state"]:
     """The states of dz/dt = f(t, z) at `times`.          (Chen et al. 2018, Algorithm 2)
@@ -138,8 +138,9 @@ class _Adjoint(torch.autograd.Function):
 
         dtimes = None
         if ctx.needs_input_grad[3]:
-            dtimes = [(w[i] * ctx.f(times[i], states[i])).sum() for i in range(len(times))]
-            dtimes[0] = -(a * ctx.f(times[0], states[0])).sum()  # z0 is given, whatever t0 is
+            speeds = [ctx.f(t.to(z.dtype), z) for t, z in zip(times, states)]
+            dtimes = [(part * speed).sum() for part, speed in zip(w, speeds)]
+            dtimes[0] = -(a * speeds[0]).sum()  # z0 is given, whatever t0 is
             dtimes = torch.stack(dtimes).to(times)
         parts = g.split([p.numel() for p in theta])
         dtheta = (v.view_as(p).to(p.dtype) for v, p in zip(parts, theta))
@@ -150,7 +151,7 @@ def odeint_checkpoint(
     f: Dynamics,
     z0: Float[Tensor, "*state"],
     times: Float[Tensor, "n"],
-    parameters: Sequence[Tensor] | None = None,
+    parameters: Iterable[Tensor] | None = None,
     method: str | Tableau = "dopri5",
     statistics: Statistics | None = None,
     **options,

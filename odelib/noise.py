@@ -36,20 +36,20 @@ class NoisyODEBlock(ODEBlock):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self._solves = 0
+        self._forgotten = 0  # how often noise that a solve had drawn has been forgotten
 
     def _solve(self, z: Tensor, times: list[float]) -> Tensor:
-        for module in self.f.modules():
-            if isinstance(module, HeldNoise):
-                module.forget()
-        self._solves += 1
+        held = [module for module in self._modules_of_f if isinstance(module, HeldNoise)]
+        self._forgotten += any(module.noise is not None for module in held)
+        for module in held:
+            module.forget()
         return super()._solve(z, times)
 
     def _dynamics_of_this_solve(self) -> Callable[[Tensor, Tensor], Tensor]:
-        this = self._solves
+        before = self._forgotten
 
         def dynamics(t: Tensor, z: Tensor) -> Tensor:
-            if this != self._solves:
+            if before != self._forgotten:
                 raise RuntimeError("this block was solved again, with new noise, before the backward pass of this solve")
             return self._dynamics(t, z)
 

@@ -64,7 +64,8 @@ class Solver(Options):
         size (Kidger, Chen and Lyons 2021); `checkpoint`, with library odelib only, has the gradient of `direct` at the
         memory of one step (`odelib.gradients.odeint_checkpoint`).
     library
-        `torchdiffeq`, or the book's own solvers: `odelib`. Their rk4 are two different methods.
+        `torchdiffeq`, or the book's own solvers: `odelib`. Their rk4 are two different methods. A state in float16
+        needs odelib, or a fixed grid: the norm that torchdiffeq measures errors in overflows there.
     warm_start
         adaptive methods of odelib only: begin a solve with the step size that the one before it would have liked to
         begin with, which saves evaluations in training. It is forgotten with every call of train() or eval(), and not
@@ -136,12 +137,11 @@ class ODEBlock(nn.Module):
         super().__init__()
         if not isinstance(solver, Solver):
             raise OptionError(f"the solver of an ODEBlock must be a Solver, such as Solver('rk4'), got {solver!r}")
-        if t0 == t1:
-            raise OptionError(f"an ODEBlock needs two different end times, got t0 = t1 = {t0:g}")
         self.f, self.solver, self.t0, self.t1 = f, solver.part(Solver), float(t0), float(t1)
+        self._refuse_equal_ends()
         self._first_step: float | None = None  # for the next solve, with warm_start
         self._counters: list[Evaluations] = []  # of the scopes of count_evaluations that are open
-        self._uses_are_known = False  # whether f, in this solve, has been looked at for tensors that get no gradient
+        self._reached: set[int] | None = None  # whom the way back gives a gradient, by id; until f has been looked at
 
     def train(self, mode: bool = True) -> "ODEBlock":
         self._first_step = None
@@ -154,20 +154,29 @@ class ODEBlock(nn.Module):
     def trajectory(self, z: Float[Tensor, "b *state"], times: Float[Tensor, "n"]) -> Float[Tensor, "n b *state"]:
         """The states at `times`, which run strictly from t0 towards t1; the first may be t0 itself.
 
-        A fixed grid is that of `forward`: between its points Hermite's cubic interpolates. Times get no gradient.
+        A fixed grid is that of `forward`: it ends at t1, and between its points Hermite's cubic interpolates. Times get
+        no gradient.
         """
         if times.requires_grad:
             raise ValueError("times get no gradient here; take odelib.gradients.odeint_adjoint")
-        asked = times.tolist()
-        whole = asked if asked and asked[0] == self.t0 else [self.t0, *asked]
-        direction = self.t1 - self.t0
-        if not asked or not all((after - before) * direction > 0 for before, after in zip(whole, whole[1:])):
+        # 0.1 is another number in float32 than in Python, yet the same time.
+        ends = {torch.tensor(end, dtype=times.dtype).item(): end for end in (self.t0, self.t1)}
+        asked = [ends.get(t, t) for t in times.tolist()]
+        before = [] if asked[:1] == [self.t0] else [self.t0]
+        path, direction = [*before, *asked], self.t1 - self.t0
+        if not asked or not all((after - t) * direction > 0 for t, after in zip(path, path[1:])):
             raise ValueError(f"times must run strictly from t0={self.t0:g} towards t1={self.t1:g}, got {asked}")
-        if (self.t1 - whole[-1]) * direction > 0 and not self.solver.adaptive:
-            whole = [*whole, self.t1]  # the grid of forward ends there
-        states = self._solve(z, whole) if len(whole) > 1 else z[None]
-        start = len(whole) - len(asked) - (whole[-1] != asked[-1])
-        return states[start : start + len(asked)]
+        if len(path) == 1:
+            return z[None]
+        if not self.solver.adaptive and path[-1] != self.t1:
+            if (self.t1 - path[-1]) * direction < 0:
+                raise ValueError(f"the fixed grid ends at t1={self.t1:g}, got {asked}; take an adaptive method beyond")
+            path.append(self.t1)
+        return self._solve(z, path)[len(before) : len(before) + len(asked)]
+
+    @property
+    def _modules_of_f(self) -> tuple[nn.Module, ...]:
+        return tuple(self.f.modules()) if isinstance(self.f, nn.Module) else ()
 
     @property
     def _parameters_of_f(self) -> tuple[Tensor, ...]:
@@ -180,17 +189,18 @@ class ODEBlock(nn.Module):
             dz = self.f(t, z)
         if dz.shape != z.shape:
             raise ValueError(f"f must keep the shape of the state: got {tuple(dz.shape)} for {tuple(z.shape)}")
-        if dz.requires_grad and self.solver.gradient != "direct" and not self._uses_are_known:
-            self._refuse_what_gets_no_gradient(dz, t, z)
+        if self._reached is not None and dz.requires_grad:
+            self._refuse_what_gets_no_gradient(dz, t, z, self._reached)
+            self._reached = None
         return dz.to(z.dtype)
 
     def _dynamics_of_this_solve(self) -> Callable[[Tensor, Tensor], Tensor]:
         """f as the solver asks it, now and on the way back."""
         return self._dynamics
 
-    def _refuse_what_gets_no_gradient(self, dz: Tensor, t: Tensor, z: Tensor) -> None:
+    def _refuse_what_gets_no_gradient(self, dz: Tensor, t: Tensor, z: Tensor, reached: set[int]) -> None:
         """Follow the graph of dz = f(t, z) to the tensors that it begins with."""
-        known = {id(tensor) for tensor in (t, z, *self._parameters_of_f)}
+        known = {id(t), id(z), *reached}
         nodes, seen = [dz.grad_fn], {None, t.grad_fn, z.grad_fn}  # what t and z were made of is no matter of f
         while nodes:
             node = nodes.pop()
@@ -204,10 +214,13 @@ class ODEBlock(nn.Module):
                     f"gradient {self.solver.gradient!r} would give it none; make it a parameter of f, or take 'direct'"
                 )
             nodes += [before for before, _ in node.next_functions]
-        self._uses_are_known = True
+
+    def _refuse_equal_ends(self) -> None:
+        if self.t0 == self.t1:
+            raise OptionError(f"an ODEBlock needs two different end times, got t0 = t1 = {self.t0:g}")
 
     def _refuse_dropout(self) -> None:
-        for module in self.f.modules() if isinstance(self.f, nn.Module) else ():
+        for module in self._modules_of_f:
             if isinstance(module, nn.modules.dropout._DropoutNd) and module.training and module.p:
                 raise OptionError(
                     f"{type(module).__name__} in f draws anew at every evaluation, which gradient "
@@ -215,9 +228,14 @@ class ODEBlock(nn.Module):
                 )
 
     def _solve(self, z: Tensor, times: list[float]) -> Tensor:
-        if self.solver.gradient != "direct" and torch.is_grad_enabled():
-            self._refuse_dropout()
-            self._uses_are_known = False
+        self._refuse_equal_ends()
+        if not z.numel():  # no image, no error to measure
+            return torch.stack([z] * len(times))
+        if torch.is_grad_enabled():
+            self._reached = None
+            if self.solver.gradient != "direct":
+                self._refuse_dropout()
+                self._reached = {id(parameter) for parameter in self._parameters_of_f}
         solve = self._solve_by_odelib if self.solver.library == "odelib" else self._solve_by_torchdiffeq
         return solve(z, times)
 
@@ -225,7 +243,8 @@ class ODEBlock(nn.Module):
         """The step size that makes a fixed grid over `times` that of `forward`."""
         if self.solver.step_size is not None:
             return {"step_size": self.solver.step_size}
-        return {"step_size": abs(self.t1 - self.t0)} if len(times) > 2 and not self.solver.adaptive else {}
+        one_step = 2 * abs(self.t1 - self.t0)  # longer than the way, whatever is rounded
+        return {"step_size": one_step} if len(times) > 2 and not self.solver.adaptive else {}
 
     def _solve_by_torchdiffeq(self, z: Tensor, times: list[float]) -> Tensor:
         f, s, grid = self._dynamics_of_this_solve(), self.solver, self._grid(times)

@@ -115,6 +115,8 @@ R = TypeVar("R", bound="Record")
 class Record:
     """What a record can do: be written as one JSON file and be read back. Its subclasses are frozen dataclasses."""
 
+    environment: Environment
+
     def save(self, path: str | Path) -> None:
         write_atomically(Path(path), lambda part: part.write_text(self.to_json() + "\n", encoding="utf-8"))
 

@@ -73,7 +73,7 @@ class RegularizedODEBlock(NoisyODEBlock):
             return super()._solve(z, times)
         nothing_yet = z.new_zeros(len(z), 2, *z.shape[2:])
         states = super()._solve(torch.cat([z, nothing_yet], dim=1), times)
-        energy, size = states[-1, :, -2:].reshape(len(z), 2, -1).mean(dim=(0, 2))
+        energy, size = states[-1, :, -2:].transpose(0, 1).reshape(2, -1).mean(dim=1)
         self.penalty = self.kinetic * energy + self.jacobian * size
         return states[:, :, :-2]
 

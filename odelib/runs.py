@@ -81,14 +81,14 @@ def _restore(path: Path, tensors: dict[str, Tensor], model: nn.Module, optimizer
     """Put a checkpoint's tensors into model and optimiser. Raises RecordError where they do not fit."""
     weights: dict[str, Tensor] = {}
     state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        kind, _, rest = name.partition(".")
-        if kind == "model":
-            weights[rest] = tensor
-        else:
-            index, _, key = rest.partition(".")
-            state.setdefault(int(index), {})[key] = tensor
     try:
+        for name, tensor in tensors.items():
+            kind, _, rest = name.partition(".")
+            if kind == "model":
+                weights[rest] = tensor
+            else:
+                index, _, key = rest.partition(".")
+                state.setdefault(int(index), {})[key] = tensor
         model.load_state_dict(weights)
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     except (KeyError, RuntimeError, ValueError) as error:

@@ -315,9 +315,10 @@ def grid_points(times: Tensor, step_size: float | None, max_steps: int) -> list[
         grid = [start, *(s for before, s in zip(values, values[1:]) if s != before)]
         n = len(grid) - 1
     else:
-        # In float32, 0.3 is 0.30000001: rounding shall not make a fourth step of 0.1.
-        rounding = 4 * torch.finfo(times.dtype).eps if times.is_floating_point() else 0.0
-        n = math.ceil(min(abs(end - start) / step_size * (1 - rounding), 1e18))
+        # In float32, 0.3 is 0.30000001: rounding shall not make a fourth step of 0.1. Far from zero it is coarser.
+        eps = torch.finfo(times.dtype).eps if times.is_floating_point() else 0.0
+        length = abs(end - start) - 4 * eps * max(abs(start), abs(end))
+        n = math.ceil(min(length / step_size, 1e18))
         n = max(n, int(start != end))
     if n > max_steps:
         need = f"{n} steps are needed to reach t={end:g}"

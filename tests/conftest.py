@@ -4,6 +4,7 @@ import shutil
 import socket
 from dataclasses import replace
 
+import jaxtyping
 import matplotlib
 import numpy as np
 import pytest
@@ -31,6 +32,14 @@ def isolated(monkeypatch, tmp_path):
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setenv("ODELIB_DATA", str(tmp_path / "data-root"))
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def unchecked():
+    """odelib as a user has it, without the checks of shapes that only the tests build in."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")

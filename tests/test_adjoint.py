@@ -498,7 +498,7 @@ def test_relu_leaves_rk4_order_two_for_the_state_and_one_for_the_gradient():
         ([0.0, float("nan")], "strictly"),
     ],
 )
-def test_times_are_checked(f, z0, times, message):
+def test_times_are_checked(unchecked, f, z0, times, message):
     with pytest.raises(ValueError, match=message):
         odeint_adjoint(f, z0, torch.tensor(times), tight)
 

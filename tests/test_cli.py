@@ -1,21 +1,20 @@
-"""The command line: every command with good and with bad input, and runs that go on where they stopped."""
+"""The command line: every command with good and with bad input."""
 
+import io
 import os
 import re
-import shutil
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.metadata import entry_points
 
 import pytest
-import torch
 
-from odelib import Config, RecordError, Run
-from odelib.studies import STUDIES
+import odelib
+from odelib import Config, Run, cli
 from odelib.cli import main
-from odelib.runs import run
-from odelib.studies import Case, STUDIES
-from odelib.records import RESULTS, load_tensors
+from odelib.records import RESULTS
 
 SMALL = "--stem one-shot --width 8 --method rk4 --batch-size 16 --lr 0.05 --dataset mnist --device cpu".split()
 
@@ -36,18 +35,46 @@ def test_train_show_and_evaluate(mnist_root, tmp_path, capsys):
     assert re.search(r"mnist: accuracy .*% of 30 test images, .* NFE 1.0", capsys.readouterr().out)
 
 
-def test_a_finished_run_is_refused_and_kept(mnist_root, tmp_path, capsys):
+def test_a_finished_run_is_refused(mnist_root, tmp_path, capsys):
     assert train(tmp_path) == 0
-    before = (tmp_path / "a-seed0.json").read_bytes()
     assert train(tmp_path) == 2
     assert "finished; delete it to train again" in capsys.readouterr().err
-    assert (tmp_path / "a-seed0.json").read_bytes() == before
 
 
-def test_the_shown_options_make_the_same_config(mnist_root, tmp_path):
-    config = Config(dataset="mnist", network="none", epochs=1, milestones=(1, 2), normalize=True, augment="crop")
-    assert main(["train", *config.options().split(), "--out", str(tmp_path), "--name", "b", "--device", "cpu"]) == 0
-    assert Run.load(tmp_path / "b-seed0.json").config == config
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        dict(dataset="mnist", network="none", epochs=1, milestones=(1, 2), normalize=True, augment="crop"),
+        dict(dataset="my pictures", milestones=(), lr=1, train_images=10, order=2, seed=3),
+        dict(dataset="it's", library="odelib", method="bosh3", rtol=1e-5, warm_start=True, bf16=True),
+        dict(method="rk4", step_size=0.1, gradient="adjoint", scales=2, weight_decay=1e-4 / 3),
+    ],
+)
+def test_the_options_of_a_config_make_it_again(options, monkeypatch):
+    """As a shell would split them, and as the command line reads them."""
+    config, made = Config(**options), []
+    monkeypatch.setattr(cli.Train, "__call__", lambda self: made.append(self.config))
+    assert main(["train", *shlex.split(config.options())]) == 0
+    assert made == [config]
+
+
+def test_show_prints_the_command_and_the_commit(capsys):
+    path = RESULTS / "mnist-gradients" / "none-seed0.json"
+    record = Run.load(path)
+    assert main(["show", str(path)]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "odelib train --dataset mnist --network none" == f"odelib train {record.config.options()}"
+    assert said[1] == str(record.environment) and "(before commits were kept)" in said[1]
+    assert said[2] == "132,874 parameters, 5 of 5 epochs" and said[3:] == [str(m) for m in record.metrics]
+
+
+def test_show_names_the_commit(tmp_path, capsys):
+    record = Run.load(RESULTS / "mnist-gradients" / "none-seed0.json")
+    environment = replace(record.environment, commit="0123456789ab+", settings=())
+    replace(record, environment=environment).save(tmp_path / "a.json")
+    assert main(["show", str(tmp_path / "a.json")]) == 0
+    assert "(commit 0123456789ab and changes)" in capsys.readouterr().out
 
 
 def test_weights_of_several_blocks_are_evaluated_with_another_solver(mnist_root, tmp_path, capsys):
@@ -89,77 +116,12 @@ def test_data_counts_every_class(capsys):
     assert "1 x 28 x 28" in said and re.search(r"all +2,000 +1,000", said)
 
 
-def test_study_status_trains_nothing(tmp_path, capsys):
-    assert main(["study", "mnist-gradients", "--status", "--out", str(tmp_path), "--device", "cpu"]) == 0
-    said = capsys.readouterr().out
-    assert re.search(r"adjoint-dopri5-seed2 +0 of 5 epochs", said)
-    assert "missing: direct-dopri5-seed0, direct-dopri5-seed1," in said and said.rstrip().endswith("cross-solver")
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("study", [name for name in STUDIES if name != "mnist-gradients"])
-def test_status_of_a_study_lists_all_that_it_plans_and_no_measurement_of_another(study, tmp_path, capsys):
-    assert main(["study", study, "--status", "--out", str(tmp_path), "--device", "cpu"]) == 0
-    runs = [f"{case}-seed{seed}" for case, planned in STUDIES[study].items() for seed in planned.seeds]
-    planned = [*runs, *study_measurements(study)]
-    assert missing(study, tmp_path) == planned
-    said = capsys.readouterr().out
-    assert all(re.search(rf"^{re.escape(name)} +0 of", said, re.M) for name in runs)
-    assert said.rstrip().endswith(planned[-1])
-
-
-def test_status_names_a_record_that_was_deleted_or_is_unfinished(tmp_path, capsys):
-    shutil.copytree(RESULTS / "mnist-gradients", tmp_path / "mnist-gradients")
-    there = missing("mnist-gradients", tmp_path)
-    record = Run.load(tmp_path / "mnist-gradients" / "none-seed0.json")
-    (tmp_path / "mnist-gradients" / "none-seed0.json").unlink()
-    replace(record, metrics=record.metrics[:2]).save(tmp_path / "mnist-gradients" / "resnet-1-seed0.json")
-    assert set(missing("mnist-gradients", tmp_path)) - set(there) == {"none-seed0", "resnet-1-seed0"}
-    assert main(["study", "mnist-gradients", "--status", "--out", str(tmp_path), "--device", "cpu"]) == 0
-    said = capsys.readouterr().out
-    assert re.search(r"none-seed0 +0 of 5 epochs", said) and re.search(r"resnet-1-seed0 +2 of 5 epochs", said)
-    assert "none" not in load_study("mnist-gradients", tmp_path)
-    assert "resnet-1" not in load_study("mnist-gradients", tmp_path)
-
-
-def test_a_study_is_made_and_skipped_when_it_is_there(mnist_root, tmp_path, capsys):
-    words = ["study", "mnist-gradients", "--case", "none", "--out", str(tmp_path), "--device", "cpu"]
-    assert main(words) == 0
-    assert "epoch   5" in capsys.readouterr().out
-    assert main(words) == 0
-    assert "epoch   5" not in capsys.readouterr().out
-
-
-def test_a_study_makes_the_seeds_that_it_plans_or_the_one_asked_for(mnist_root, tmp_path, monkeypatch):
-    small = Config(dataset="mnist", network="none", width=8, epochs=1, batch_size=16)
-    monkeypatch.setitem(STUDIES, "mnist-gradients", {"small": Case(small, seeds=(0, 1))})
-    words = ["study", "mnist-gradients", "--out", str(tmp_path), "--device", "cpu"]
-    assert main([*words, "--seed", "7"]) == 0
-    assert [run.config.seed for run in load_study("mnist-gradients", tmp_path)["small"]] == [7]
-    assert main(words) == 0
-    assert [run.config.seed for run in load_study("mnist-gradients", tmp_path)["small"]] == [0, 1, 7]
-    assert missing("mnist-gradients", tmp_path) == list(study_measurements("mnist-gradients"))
-
-
-def test_a_measurement_is_made_once(mnist_root, tmp_path, capsys, monkeypatch):
-    cases = {"adjoint-euler": Case(Config(dataset="mnist", gradient="adjoint", method="euler", batch_size=16))}
-    monkeypatch.setitem(STUDIES, "mnist-gradients", cases)
-    words = ["study", "mnist-gradients", "--timing", "--out", str(tmp_path), "--device", "cpu"]
-    assert main(words) == 0
-    path = tmp_path / "mnist-gradients" / "timing.json"
-    before = path.read_bytes()
-    (row,) = load_measurement("mnist-gradients", "timing", tmp_path).rows
-    assert (row.case, row.nfe_forward, row.nfe_backward) == ("adjoint-euler", 1, 1)
-    assert main(words) == 2
-    assert "holds this measurement; delete it to measure again" in capsys.readouterr().err
-    assert path.read_bytes() == before
-    assert load_measurement("mnist-gradients", "memory", tmp_path) is None
-
-
 @pytest.mark.parametrize(
     "words, message",
     [
-        (["trian"], "trian"),
+        (["trian"], "(see odelib --help)"),
+        ([], "(see odelib --help)"),
+        (["train", "--colour", "red"], "(see odelib train --help)"),
         (["train", "--epochs", "many"], "epochs"),
         (["train", "--epochs", "0"], "epochs must be positive"),
         (["train", "--image-size", "5"], "image_size must be at least 6"),
@@ -175,10 +137,18 @@ def test_a_measurement_is_made_once(mnist_root, tmp_path, capsys, monkeypatch):
         (["study", "nothing"], "nothing"),
         (["study", "mnist-gradients", "--case", "nothing"], "has no case 'nothing'"),
         (["study", "mnist-gradients", "--seed", "-1"], "seed must not be negative"),
-        (["study", "mnist-gradients", "--timing", "--case", "none"], "--timing measures all cases at once"),
-        (["study", "cifar10-full", "--timing"], "timing is measured in mnist-gradients, not in cifar10-full"),
-        (["study", "mnist-gradients", "--confusion"], "confusion is measured in cifar10-full, not in mnist-gradients"),
-        (["study", "speed", "--cross-solver"], "cross-solver is measured in mnist-gradients and cifar10-full, not in sp"),
+        (["study", "mnist-gradients", "--measure", "timing", "--case", "none"], "--measure measures all cases at once"),
+        (["study", "mnist-gradients", "--measure", "timing", "--seed", "0"], "take it without --case, --seed and"),
+        (["study", "mnist-gradients", "--measure", "timing", "--status"], "take it without --case, --seed and --status"),
+        (["study", "cifar10-full", "--measure", "timing"], "no measurement 'timing'; it has cross-solver, confusion"),
+        (["study", "speed", "--measure", "cross-solver"], "study speed has no measurement 'cross-solver'; it has none"),
+        (["study", "mnist-gradients", "--measure", "heat"], "heat"),
+        (["study", "mnist-gradients", "--confirm"], "--confirm wants a measurement; add --measure and its name"),
+        (["train", "--method", "scipy_solver"], "unknown method 'scipy_solver'"),
+        (["train", "--milestones", "-1", "--schedule", "step"], "milestones"),
+        (["train", "--lr", "inf"], "lr must be a finite number, got inf"),
+        (["train", "--seed", "4294967296"], "seed must be below 2**32"),
+        (["train", "--dataset", ""], "dataset must be a text that is not empty"),
         (["train", "--train-images", "2001"], "mnist-sample has 2,000 images to train on, not 2,001"),
     ],
 )
@@ -187,6 +157,7 @@ def test_bad_input_is_one_line_and_exit_code_2(words, message, capsys, tmp_path,
     assert main(words) == 2
     said = capsys.readouterr()
     assert message in said.err and said.err.count("\n") == 1 and said.out == ""
+    assert said.err.startswith("odelib: ")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -199,38 +170,93 @@ def test_the_line_is_the_same_whatever_the_terminal_can_draw(encoding):
     assert done.stderr == "odelib: --epochs: invalid literal for int() with base 10: 'many' (see odelib train --help)\n"
 
 
-class Stop(Exception):
-    """Ends a run after an epoch."""
+# How it ends
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    """`odelib show ... | head -1`: no word, exit code 0."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    words = [sys.executable, "-m", "odelib", "show", str(RESULTS / "mnist-gradients" / "none-seed0.json")]
+    done = subprocess.run(words, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+class Pipe(io.StringIO):
+    """Standard output whose reader has gone when these words come."""
+
+    def __init__(self, words):
+        super().__init__()
+        self.words, self.number = words, os.open(os.devnull, os.O_WRONLY)
+
+    def flush(self):
+        if self.words in self.getvalue():
+            raise BrokenPipeError
+
+    def fileno(self):
+        return self.number
+
+
+def test_help_that_nobody_reads_to_its_end_is_no_error(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", Pipe("usage: odelib show"))
+    assert main(["show", "--help"]) == 0
+
+
+def test_training_that_nobody_reads_stops_says_so_and_goes_on(mnist_root, tmp_path, capsys, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", Pipe("epoch   1"))
+        assert train(tmp_path, "--network", "none") == 130
+    assert capsys.readouterr().err == (
+        "odelib: stopped, since nobody reads what it prints; the same command goes on after the last finished epoch\n"
+    )
+    assert len(Run.load(tmp_path / "a-seed0.json").metrics) == 1
+    monkeypatch.setattr(sys, "stdout", Pipe("parameters"))  # the last line: all is done
+    assert train(tmp_path, "--network", "none") == 0
+    assert Run.load(tmp_path / "a-seed0.json").finished and (tmp_path / "a-seed0.safetensors").exists()
+
+
+def test_both_ways_to_call_it_tell_the_version(capsys):
+    (script,) = entry_points(group="console_scripts", name="odelib")
+    assert script.load() is main
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"odelib {odelib.__version__}\n"
+    done = subprocess.run([sys.executable, "-m", "odelib", "--version"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"odelib {odelib.__version__}\n", "")
+
+
+GOES_ON = "odelib: interrupted; the same command goes on after the last finished epoch\n"
+NOTHING = "odelib: interrupted; nothing was written\n"
 
 
 @pytest.mark.parametrize(
-    "options",
+    "words, said",
     [
-        {},
-        dict(block_dropout=0.2, norm="batch", scales=2, optimizer="adamw", train_images=32),
-        dict(library="odelib", method="bosh3", warm_start=True, gradient="checkpoint", kinetic=0.1, jacobian=0.1),
+        (["train"], GOES_ON),
+        (["study", "mnist-gradients"], GOES_ON),
+        (["study", "mnist-gradients", "--status"], NOTHING),
+        (["study", "mnist-gradients", "--measure", "timing"], NOTHING),
+        (["study", "mnist-gradients", "--measure", "timing", "--confirm"], NOTHING),
+        (["benchmark", "a"], NOTHING),
+        (["data", "mnist"], NOTHING),
+        (["evaluate", "a.safetensors"], NOTHING),
+        (["show", "a.json"], NOTHING),
     ],
-    ids=["plain", "variations", "penalties"],
+    ids=" ".join,
 )
-def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(tiny, quick, tmp_path, options):
-    device, quick = torch.device("cpu"), replace(quick, **options)
+def test_an_interrupted_command_says_what_is_left_of_it(words, said, capsys, monkeypatch):
+    def interrupt(self):
+        raise KeyboardInterrupt
 
-    def stop(_):
-        raise Stop
-
-    whole = run(quick, tiny, tmp_path / "whole.json", device, lambda _: None)
-    with pytest.raises(Stop):
-        run(quick, tiny, tmp_path / "cut.json", device, stop)
-    assert len(Run.load(tmp_path / "cut.json").metrics) == 1
-    cut = run(quick, tiny, tmp_path / "cut.json", device, lambda _: None)
-    assert [m.train_loss for m in cut.metrics] == [m.train_loss for m in whole.metrics]
-    first, second = (load_tensors(tmp_path / f"{name}.safetensors")[0] for name in ("whole", "cut"))
-    assert all(torch.equal(first[name], second[name]) for name in first)
-    assert not list(tmp_path.glob("*checkpoint*"))
+    monkeypatch.setattr(getattr(cli, words[0].capitalize()), "__call__", interrupt)
+    assert main(words) == 130
+    assert capsys.readouterr().err == said
 
 
-def test_a_record_of_another_config_is_refused(tiny, quick, tmp_path):
-    device = torch.device("cpu")
-    run(quick, tiny, tmp_path / "a.json", device, lambda _: None)
-    with pytest.raises(RecordError, match="another config"):
-        run(replace(quick, lr=0.01), tiny, tmp_path / "a.json", device, lambda _: None)
+def test_an_interruption_while_words_are_read_is_told_too(capsys, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_parse", interrupt)
+    assert main(["train"]) == 130
+    assert capsys.readouterr().err == NOTHING

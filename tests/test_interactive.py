@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from odelib import pages
+from odelib.book import pages
 from odelib.solvers import TABLEAUS, odeint
 
 SITE = Path(__file__).parents[1] / "_build" / "html"
@@ -39,7 +39,7 @@ def solved():
     node = shutil.which("node")
     if node is None:
         pytest.skip("no node to run the scripts with: install Debian's nodejs")
-    methods = {name: {"a": tableau.a, "b": tableau.b} for name, tableau in METHODS.items()}
+    methods = {name: {"a": tableau.a, "b": tableau.b} for name, tableau in TABLEAUS.items()}
     program = (pages.FIGURES / "solver.js").read_text() + f"""
         const methods = {json.dumps(methods)};
         const solve = (s) => integrate(FIELDS[s.field].f, s.start, s.time, s.n, methods[s.method]);

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from odelib.gradients import odeint_checkpoint
-from odelib.solvers import Statistics, TABLEAUS, odeint
+from odelib.solvers import TABLEAUS, Statistics, odeint
 
-ADAPTIVE = [name for name, tableau in METHODS.items() if tableau.adaptive]
+ADAPTIVE = [name for name, tableau in TABLEAUS.items() if tableau.adaptive]
 
 sizes = st.integers(1, 4)
 entries = st.floats(-3, 3, width=32)
@@ -48,12 +48,12 @@ def test_the_end_is_that_of_the_matrix_exponential(name, system):
     assert (end - exact).norm() <= allowed
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", TABLEAUS)
 @properties
 @given(system=systems(), a=entries, b=entries)
 def test_on_a_given_grid_a_solve_is_linear_in_its_start(name, system, a, b):
     matrix, y, z, span = system
-    tableau = replace(METHODS[name], error=None)
+    tableau = replace(TABLEAUS[name], error=None)
 
     def solve(start):
         return odeint(linear(matrix), start, span, method=tableau, step_size=0.2)[-1]
@@ -61,13 +61,13 @@ def test_on_a_given_grid_a_solve_is_linear_in_its_start(name, system, a, b):
     torch.testing.assert_close(solve(a * y + b * z), a * solve(y) + b * solve(z), rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", TABLEAUS)
 @properties
 @given(system=systems())
 def test_the_gradient_is_the_transpose_of_the_solve(name, system):
     """On a given grid z(1) = R z(0), so that <w, R z> is <R^T w, z>: the gradient by z, which does not depend on z."""
     matrix, z, w, span = system
-    tableau = replace(METHODS[name], error=None)
+    tableau = replace(TABLEAUS[name], error=None)
     z = z.requires_grad_()
     for solve in (odeint, odeint_checkpoint):
         product = w @ solve(linear(matrix), z, span, method=tableau, step_size=0.25)[-1]

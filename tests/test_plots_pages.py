@@ -6,25 +6,44 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from matplotlib.colors import to_hex
 
-from odelib import pages
+from odelib.book import pages
+from odelib.book.gradient_figures import loss_scale
+from odelib.book.plots import (
+    COLORS,
+    accuracy_by_epoch,
+    bars,
+    confusion,
+    curves,
+    effects,
+    flow,
+    image_grid,
+    metrics_by_epoch,
+    panels,
+    scatter,
+    time_lines,
+)
+from odelib.measurements.loss_scale import LossScale, LossScaleRow
 from odelib.studies import STUDIES
-from odelib.book.plots import accuracy_by_epoch, confusion, effects, flow, image_grid, metrics_by_epoch
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture(scope="module")
 def study():
-    return load_study("mnist-gradients")
+    return STUDIES["mnist-gradients"].runs()
 
 
 def drawn(ax):
     return {line.get_label(): line.get_ydata() for line in ax.lines}
+
+
+def drawn_points(ax):
+    return {line.get_label(): line.get_xydata().tolist() for line in ax.lines}
+
+
+def test_pyplot_keeps_no_figure_so_that_a_notebook_shows_it_once():
+    figure, (ax,) = panels(1)
+    assert plt.get_fignums() == [] and ax.figure is figure
 
 
 def test_a_line_is_the_mean_over_runs_and_a_band_reaches_from_least_to_most(study):
@@ -88,19 +107,92 @@ def test_effects_are_dots_at_the_mean_with_bars_over_the_seeds_in_order():
         )
 
 
+def colored(ax):
+    """Left end, width and colour of every bar, by its row."""
+    return [(round(p.get_x(), 6), p.get_width(), to_hex(p.get_facecolor()).upper()) for p in ax.patches]
+
+
+def test_bars_are_stacked_from_their_parts_the_first_bar_on_top():
+    parts = {"floor": {"a": 3.0, "b": 2.0}, "solver": {"a": 1.0, "b": 0.5}}
+    figure = bars(parts, "ms", {"a": (3.5, 4.0, 4.25), "b": (2.0, 2.5, 3.0)}, line=1.5, colors=(COLORS[0], COLORS[4]))
+    (ax,) = figure.axes
+    assert colored(ax) == [(0, 3, COLORS[0]), (0, 2, COLORS[0]), (3, 1, COLORS[4]), (2, 0.5, COLORS[4])]
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["a", "b"] and ax.yaxis_inverted()
+    whiskers = [segment[:, 0].tolist() for bar in ax.collections for segment in bar.get_segments()]
+    assert whiskers == [[3.5, 4.25], [2, 3]]
+    assert ax.lines[-1].get_xdata() == [1.5, 1.5] and ax.get_xlabel() == "ms"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["floor", "solver"]
+
+
+def test_a_part_need_not_have_every_bar_and_whiskers_are_not_needed():
+    figure = bars({"direct": {"a": 3.0}, "adjoint": {"b": 2.0}}, "s")
+    (ax,) = figure.axes
+    assert [width for _, width, _ in colored(ax)] == [3, 0, 0, 2] and not ax.collections and not ax.lines
+
+
+def test_curves_go_through_their_points_some_of_them_dashed():
+    (ax,) = curves({"a": [(1, 2.0), (3, 4.0)], "b": [(5.0, 6.0)]}, "NFE", "MB", dashed=["b"]).axes
+    assert [line.get_xydata().tolist() for line in ax.lines] == [[[1, 2], [3, 4]], [[5, 6]]]
+    assert [(line.get_label(), line.get_linestyle()) for line in ax.lines] == [("a", "-"), ("b", "--")]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("NFE", "MB")
+
+
+def test_points_have_a_colour_for_their_group_and_a_marker_for_their_kind():
+    (ax,) = scatter(
+        {"a": {"x": [(1.0, 2.0), (10.0, 3.0)], "y": [(5.0, 6.0)]}, "b": {"y": [(7.0, 8.0)]}}, "MB", "ms"
+    ).axes
+    assert [line.get_xydata().tolist() for line in ax.lines] == [[[1, 2], [10, 3]], [[5, 6]], [[7, 8]]]
+    assert [line.get_label() for line in ax.lines] == ["a x", "a y", "b y"]
+    assert [line.get_color() for line in ax.lines] == [COLORS[0], COLORS[0], COLORS[1]]
+    assert ax.lines[0].get_marker() != ax.lines[1].get_marker() == ax.lines[2].get_marker()
+    assert ax.get_xscale() == "log" and ax.get_ylim()[0] == 0
+
+
+def test_the_scale_of_the_loss_is_drawn_as_the_size_of_the_adjoint(study):
+    environment = study["none"][0].environment
+    rows = tuple(
+        LossScaleRow(gradient, scale, 1e-5 * scale, 26, nfe, error, 0.0)
+        for gradient, scale, nfe, error in [
+            ("adjoint", 1.0, 26, 0.08),
+            ("adjoint", 100.0, 104, 0.01),
+            ("seminorm", 1.0, 32, 0.06),
+            ("seminorm", 100.0, 80, 0.02),
+        ]
+    )
+    figure = loss_scale(LossScale(environment, 32, 1e-3, 0.05, rows))
+    nfe, error, both = (drawn_points(ax) for ax in figure.axes)
+    assert nfe["adjoint"] == [[1e-5, 26], [1e-3, 104]] and nfe["seminorm"] == [[1e-5, 32], [1e-3, 80]]
+    np.testing.assert_allclose(error["adjoint"], [[1e-5, 8], [1e-3, 1]])
+    np.testing.assert_allclose(both["seminorm"], [[32, 6], [80, 2]])
+    np.testing.assert_allclose(np.array(both["direct"])[:, 1], 5)
+    for ax in figure.axes[:2]:
+        (band,) = ax.patches
+        assert (band.get_x(), band.get_width()) == pytest.approx((1e-5, 31e-5))
+        assert any(list(line.get_xdata()) == [1e-3, 1e-3] and line.get_linestyle() == ":" for line in ax.lines)
+    assert any(list(line.get_ydata()) == [26, 26] for line in figure.axes[0].lines)
+
+
+def test_time_lines_are_dotted_behind_their_last_mark_and_the_first_is_on_top():
+    (ax,) = time_lines({"a": [1, 5], "b": [5, 10]}, {0: "0", 5: "one", 10: "two"}, "steps").axes
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["b", "a"]
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["0", "one", "two"]
+    lines = [(line.get_xdata().tolist(), line.get_ydata().tolist(), line.get_linestyle()) for line in ax.lines]
+    assert lines[:3] == [([0, 10], [0, 0], "-"), ([10, 10], [0, 0], ":"), ([5, 10], [0, 0], "None")]
+    assert lines[3:] == [([0, 5], [1, 1], "-"), ([5, 10], [1, 1], ":"), ([1, 5], [1, 1], "None")]
+    assert ax.get_xlabel() == "steps"
+
+
 def test_confusion_is_in_percent_of_the_true_class():
     counts = torch.tensor([[3, 0, 1], [0, 1, 0], [0, 1, 0]])
     figure = confusion(counts, ("cat", "dog", "fox"))
     (ax,) = figure.axes
     np.testing.assert_allclose(ax.images[0].get_array(), [[75, 0, 25], [0, 100, 0], [0, 100, 0]])
     assert {(t.get_position(), t.get_text()) for t in ax.texts} == {
-        ((0, 0), "75"), ((2, 0), "25"), ((1, 1), "100"), ((1, 2), "100")
+        ((0, 0), "75"),
+        ((2, 0), "25"),
+        ((1, 1), "100"),
+        ((1, 2), "100"),
     }
-
-
-@pytest.mark.parametrize("values, said", [([1.5], "1.50"), ([1.0, 3.0, 2.0], "2.00 (1.00 to 3.00)")])
-def test_mean_and_range(values, said):
-    assert pages.mean_and_range(values) == said
 
 
 def test_a_table_sets_numbers_to_the_right_and_text_to_the_left(monkeypatch):
@@ -120,3 +212,10 @@ def test_glue_does_nothing_where_the_books_tools_are_not_installed(monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", without_myst)
     pages.glue("key", "value")
+
+
+def test_all_numbers_of_a_page_are_glued_under_its_name(monkeypatch):
+    glued = []
+    monkeypatch.setattr(pages, "glue", lambda key, value: glued.append((key, value)))
+    pages.glue_all("speed", {"a": "1", "b-2": "x"})
+    assert glued == [("speed-a", "1"), ("speed-b-2", "x")]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from odelib.studies import STUDIES
-from odelib.book.pages import mean_and_range
+from odelib.studies.summary import mean_and_range
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -20,7 +20,7 @@ def row(case, runs):
 @pytest.mark.parametrize("name", ["mnist-gradients", "cifar10-full"])
 def test_the_results_are_those_of_the_records(name):
     text = README.read_text(encoding="utf-8")
-    study = load_study(name)
+    study = STUDIES[name].runs()
     assert study
     for case, runs in study.items():
         assert row(case, runs) in text

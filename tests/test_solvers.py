@@ -12,10 +12,19 @@ from torch import nn
 
 from odelib import gradients
 from odelib.errors import SolverError
-from odelib.solvers import Controller, DOPRI5, Statistics, TABLEAUS, Tableau, interpolate, odeint
+from odelib.solvers import (
+    DOPRI5,
+    TABLEAUS,
+    Controller,
+    Statistics,
+    Tableau,
+    grid_points,
+    interpolate,
+    odeint,
+    root_mean_square,
+)
 
-FIXED = [tableau.name for tableau in TABLEAUS if not tableau.adaptive]
-ADAPTIVE = [tableau.name for tableau in TABLEAUS if tableau.adaptive]
+ADAPTIVE = [name for name, tableau in TABLEAUS.items() if tableau.adaptive]
 TIGHT = dict(rtol=1e-10, atol=1e-10)
 
 
@@ -42,7 +51,7 @@ def climb_exact(z0, t):
 
 def on_a_grid(name):
     """The method without its error weights, so that it takes a fixed grid."""
-    return replace(METHODS[name], error=None)
+    return replace(TABLEAUS[name], error=None)
 
 
 class Smooth(nn.Module):
@@ -103,7 +112,7 @@ def test_there_are_1_1_2_4_9_trees():
     assert [len(trees(order)) for order in range(1, 6)] == [1, 1, 2, 4, 9]
 
 
-@pytest.mark.parametrize("tableau", TABLEAUS, ids=lambda tableau: tableau.name)
+@pytest.mark.parametrize("tableau", TABLEAUS.values(), ids=TABLEAUS)
 def test_order_conditions_hold_up_to_the_order_and_no_further(tableau):
     rational = tableau.name != "tsit5"
     a = [exact(row) if rational else row for row in tableau.a]
@@ -117,7 +126,7 @@ def test_order_conditions_hold_up_to_the_order_and_no_further(tableau):
 
 @pytest.mark.parametrize("name", ADAPTIVE)
 def test_embedded_weights_are_of_one_order_less(name):
-    tableau = METHODS[name]
+    tableau = TABLEAUS[name]
     embedded = [b - e for b, e in zip(tableau.b, tableau.error)]
     for order in range(1, tableau.order):
         for tree in trees(order):
@@ -128,7 +137,7 @@ def test_embedded_weights_are_of_one_order_less(name):
 @pytest.mark.parametrize("name, order", [("bosh3", 3), ("dopri5", 4), ("tsit5", 4)])
 @pytest.mark.parametrize("x", [0.2, 0.5, 0.9])
 def test_interpolation_meets_the_order_conditions_between_the_ends(name, order, x):
-    tableau = METHODS[name]
+    tableau = TABLEAUS[name]
     stages = list(torch.eye(len(tableau.b), dtype=torch.float64))  # so that the result is the weights themselves
     z0 = torch.zeros_like(stages[0])
     weights = interpolate(x, 1.0, z0, times(*tableau.b), stages, stages[-1], tableau).tolist()
@@ -138,7 +147,7 @@ def test_interpolation_meets_the_order_conditions_between_the_ends(name, order, 
 
 
 def test_fsal_is_seen_from_the_numbers():
-    assert [tableau.name for tableau in TABLEAUS if tableau.fsal] == ["bosh3", "dopri5", "tsit5"]
+    assert [name for name, tableau in TABLEAUS.items() if tableau.fsal] == ["bosh3", "dopri5", "tsit5"]
 
 
 @pytest.mark.parametrize(
@@ -149,26 +158,33 @@ def test_fsal_is_seen_from_the_numbers():
         (dict(error=(0.5, 0.5)), "must sum"),
         (dict(c=(0,)), "need as many"),
         (dict(a=((1,), ())), "need as many"),
+        (dict(b=(0.5, 0.5 + 1e-9)), "must sum"),
+        (dict(a=((), (1 - 1e-9,))), "must sum"),
+        (dict(dense=(0.5, -0.5 + 1e-9)), "must sum"),
     ],
 )
-def test_a_tableau_with_a_slip_is_refused(change, message):
+def test_a_tableau_with_a_slip_is_refused_be_it_in_the_ninth_digit(change, message):
     with pytest.raises(ValueError, match=message):
-        replace(METHODS["heun"], **change)
+        replace(TABLEAUS["heun"], **change)
+
+
+def test_the_rounding_of_floats_is_no_slip():
+    assert sum(replace(TABLEAUS["heun"], b=(0.5, 0.5 + 2**-52)).b) != 1
 
 
 # Order and accuracy
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", TABLEAUS)
 def test_error_falls_with_the_order_of_the_method(name):
     z0 = times(0.3, 0.5, 0.6)
-    steps = {1: [128, 256, 512], 2: [64, 128, 256]}.get(METHODS[name].order, [16, 32, 64])
+    steps = {1: [128, 256, 512], 2: [64, 128, 256]}.get(TABLEAUS[name].order, [16, 32, 64])
     errors = []
     for n in steps:
         z1 = odeint(climb, z0, times(0, 0.5), method=on_a_grid(name), step_size=0.5 / n)[-1]
         errors.append((z1 - climb_exact(z0, 0.5)).abs().max().item())
     slope = -np.polyfit(np.log(steps), np.log(errors), 1)[0]
-    assert slope == pytest.approx(METHODS[name].order, abs=0.1)
+    assert slope == pytest.approx(TABLEAUS[name].order, abs=0.1)
 
 
 @pytest.mark.parametrize("name", ADAPTIVE)
@@ -265,10 +281,10 @@ def test_steep_decay_costs_steps_but_no_accuracy():
 # Counting
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", TABLEAUS)
 @pytest.mark.parametrize("n", [1, 3, 10])
 def test_a_fixed_grid_costs_stages_times_steps(name, n):
-    tableau, seen = METHODS[name], Statistics()
+    tableau, seen = TABLEAUS[name], Statistics()
     odeint(bend, start(), times(0, 1), method=on_a_grid(name), step_size=1 / n, statistics=seen)
     stages = len(tableau.b)
     assert seen.nfe == (1 + (stages - 1) * n if tableau.fsal else stages * n)
@@ -279,6 +295,22 @@ def test_without_a_step_size_every_interval_is_one_step():
     seen = Statistics()
     odeint(bend, start(), times(0, 0.5, 0.7), method="rk4", statistics=seen)
     assert seen.nfe == 8 and [step.t for step in seen.steps] == [0, 0.5]
+
+
+@pytest.mark.parametrize("end", [1.0, -1.0])
+@pytest.mark.parametrize("name", TABLEAUS)
+def test_a_step_size_makes_one_grid_that_times_between_do_not_move(name, end):
+    """Interpolation asks for f at a step's end, where the next step needs it anyway: only the last may cost one more."""
+    z0, plain, seen = start(), Statistics(states=[]), Statistics(states=[])
+    options = dict(method=on_a_grid(name), step_size=0.25)
+    alone = odeint(bend, z0, times(0, end), statistics=plain, **options)
+    when = times(0, 0.1, 0.25, 0.3, 0.6, 0.75, 0.9, 1) * end
+    states = odeint(bend, z0, when, statistics=seen, **options)
+    assert [step.t for step in seen.steps] == [step.t for step in plain.steps] == [0, 0.25 * end, 0.5 * end, 0.75 * end]
+    assert torch.equal(states[[0, -1]], alone)
+    assert torch.equal(states[[0, 2, 5]], torch.stack(plain.states)[[0, 1, 3]])
+    assert seen.nfe == plain.nfe + (not TABLEAUS[name].fsal)
+    assert odeint(bend, z0, when[:-1], statistics=Statistics(), **options).shape == (7, 4, 3)
 
 
 @pytest.mark.parametrize("name", ADAPTIVE)
@@ -293,7 +325,7 @@ def test_an_adaptive_solve_costs_two_and_stages_less_one_for_each_step(name, fir
     seen = Statistics()
     odeint(f, start(), times(0, 1), method=name, first_step=first_step, statistics=seen)
     assert seen.rejected > 0 and seen.accepted + seen.rejected == len(seen.steps)
-    assert seen.nfe == len(calls) == extra + (len(METHODS[name].b) - 1) * len(seen.steps)
+    assert seen.nfe == len(calls) == extra + (len(TABLEAUS[name].b) - 1) * len(seen.steps)
     assert [step.accepted for step in seen.steps] == [step.ratio <= 1 for step in seen.steps]
 
 
@@ -341,11 +373,44 @@ def test_statistics_go_on_counting():
 
 
 def test_controller_shrinks_on_error_and_grows_without():
-    plain = Controller(beta=0)
+    plain = Controller(beta=0.0)
     assert plain.factor(1.0, 1.0, 5) == pytest.approx(0.9)
     assert plain.factor(32.0, 1.0, 5) == pytest.approx(0.45)
     assert plain.factor(0.0, 1.0, 5) == 10 and plain.factor(math.nan, 1.0, 5) == 0.2 == plain.factor(1e9, 1.0, 5)
-    assert Controller().factor(0.5, 0.01, 5) < plain.factor(0.5, 0.01, 5)  # the error is rising: be careful
+
+
+def test_controller_with_beta_is_that_of_dopri5():
+    """The next step is h safety previous^beta / ratio^(1/order - 3/4 beta), where previous is 1e-4 at least."""
+    control, plain = Controller(), Controller(beta=0.0)
+    for ratio, previous in ((0.5, 0.01), (0.5, 0.5), (0.3, 2.0), (2.0, 0.1)):
+        expected = 0.9 * previous**0.04 / ratio ** (0.2 - 0.75 * 0.04)
+        assert control.factor(ratio, previous, 5) == pytest.approx(expected, rel=1e-12)
+    assert control.factor(0.5, 0.01, 5) < plain.factor(0.5, 0.01, 5)  # the error is rising: be careful
+    assert control.factor(0.5, 1e-9, 5) == control.factor(0.5, 1e-4, 5)
+    assert Controller(beta=0.1).factor(0.5, 1.0, 3) == pytest.approx(0.9 / 0.5 ** (1 / 3 - 0.075))
+
+
+@pytest.mark.parametrize(
+    "z0, f, h",
+    [
+        (1.0, lambda t, z: torch.ones_like(z), (0.01 / 1000) ** (1 / 5)),
+        (1e-3, lambda t, z: torch.ones_like(z), 1e-3),
+        (1.0, lambda t, z: torch.cos(50 * t).expand(1), (0.01 / (100_000 * (1 - math.cos(0.5)))) ** (1 / 5)),
+    ],
+    ids=["by the speed", "a hundred trial steps at most", "by how the speed bends"],
+)
+def test_the_first_step_is_by_hairers_rule(z0, f, h):
+    """In units of atol = 0.001 the speed is 1000, and a trial step a hundredth of |z| / |f|."""
+    seen = Statistics()
+    odeint(f, times(z0), times(0, 1), rtol=1e-9, atol=1e-3, statistics=seen)
+    assert seen.steps[0].h == pytest.approx(h, rel=1e-5)
+
+
+@pytest.mark.parametrize("first_step, lengths", [(0.995, [1.0]), (1 / 1.0099, [1.0]), (0.98, [0.98, 0.02]), (3.0, [1.0])])
+def test_the_last_step_is_stretched_by_a_hundredth_rather_than_leave_a_crumb(first_step, lengths):
+    seen = Statistics()
+    odeint(lambda t, z: 0 * z + 1e-3, start(), times(0, 1), first_step=first_step, statistics=seen)
+    assert [step.h for step in seen.steps] == pytest.approx(lengths)
 
 
 # torchdiffeq
@@ -417,26 +482,27 @@ def test_steps_are_torchdiffeqs_when_told_its_settings(tolerance):
 # Times and states
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", TABLEAUS)
 def test_backward_undoes_forward(name):
     z0 = start()
-    options = dict(method=name, **TIGHT) if METHODS[name].adaptive else dict(method=name, step_size=1e-3)
+    options = dict(method=name, **TIGHT) if TABLEAUS[name].adaptive else dict(method=name, step_size=1e-3)
     z1 = odeint(bend, z0, times(0, 0.2), **options)[-1]
     back = odeint(bend, z1, times(0.2, 0), **options)[-1]
     assert (z1 - z0).abs().max() > 0.1
-    torch.testing.assert_close(back, z0, rtol=0, atol={1: 0.1, 2: 1e-3}.get(METHODS[name].order, 1e-6))
+    torch.testing.assert_close(back, z0, rtol=0, atol={1: 0.1, 2: 1e-3}.get(TABLEAUS[name].order, 1e-6))
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", TABLEAUS)
 @pytest.mark.parametrize("when", [(0, 0.3, 0.31, 0.8), (0.8, 0.5, 0)])
 def test_several_times_are_as_good_as_separate_solves(name, when):
     z0 = start()
-    options = dict(method=name, **TIGHT) if METHODS[name].adaptive else dict(method=name, step_size=0.001)
+    adaptive = TABLEAUS[name].adaptive
+    options = dict(method=name, rtol=1e-8, atol=1e-8) if adaptive else dict(method=name, step_size=0.01)
     together = odeint(bend, z0, times(*when), **options)
     assert torch.equal(together[0], z0)
     for t, z in zip(when[1:], together[1:]):
         alone = odeint(bend, z0, times(when[0], t), **options)[-1]
-        torch.testing.assert_close(z, alone, rtol=0, atol={1: 0.1, 2: 1e-3}.get(METHODS[name].order, 1e-6))
+        torch.testing.assert_close(z, alone, rtol=0, atol=1e-6 if adaptive else 1e-12)  # all times are on the grid
 
 
 def test_more_times_cost_no_evaluations_and_do_not_move_the_end():
@@ -446,7 +512,7 @@ def test_more_times_cost_no_evaluations_and_do_not_move_the_end():
     assert seen.nfe == more.nfe and torch.equal(once[-1], often[-1])
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", TABLEAUS)
 def test_a_solve_of_no_length_returns_the_state_untouched(name):
     z0, seen = start(), Statistics()
     assert torch.equal(odeint(bend, z0, times(0.5, 0.5), method=name, statistics=seen), torch.stack([z0, z0]))
@@ -454,7 +520,7 @@ def test_a_solve_of_no_length_returns_the_state_untouched(name):
     assert seen.nfe == 0
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", TABLEAUS)
 def test_times_may_repeat(name):
     z0 = start()
     states = odeint(bend, z0, times(0, 0, 0.5, 0.5, 1, 1), method=name)
@@ -462,7 +528,7 @@ def test_times_may_repeat(name):
     assert not torch.equal(states[2], states[4])
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", TABLEAUS)
 @pytest.mark.parametrize("shape", [(), (5,), (2, 3, 4, 5)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_state_keeps_shape_and_dtype_and_f_sees_a_time_without_axes(name, shape, dtype):
@@ -471,23 +537,81 @@ def test_state_keeps_shape_and_dtype_and_f_sees_a_time_without_axes(name, shape,
         return -z
 
     z0 = torch.rand(shape, dtype=dtype)
-    step_size = None if METHODS[name].adaptive else 0.1
+    step_size = None if TABLEAUS[name].adaptive else 0.1
     states = odeint(f, z0, torch.tensor([0.0, 1.0]), method=name, step_size=step_size)
     assert states.shape == (2, *shape) and states.dtype == dtype
     torch.testing.assert_close(states[-1], z0 * math.exp(-1), rtol=0.06, atol=1e-3)
 
 
-def test_step_size_is_the_longest_allowed_and_rounding_adds_no_step():
-    for end, step_size, n in ((1, 0.1, 10), (1.1, 0.1, 11), (1, 0.3, 4), (1, 0.5, 2), (1, 2.0, 1)):
+@pytest.mark.parametrize("name, order", [("rk4", 4), ("midpoint", 2), ("euler", 1), ("dopri5", 5)])
+def test_between_the_points_of_a_grid_the_states_are_as_good_as_on_it(name, order):
+    """Hermite's cubic is of order 4 (with `dense` weights 5), so that it never spoils the order of a method up to that."""
+    z0, when = times(0.3, 0.5, 0.6), torch.linspace(0, 1, 41, dtype=torch.float64)
+    expected = torch.stack([climb_exact(z0, t) for t in when.tolist()])
+    errors = []
+    for n in (8, 16):
+        states = odeint(climb, z0, when, method=on_a_grid(name), step_size=1 / n)
+        errors.append((states - expected).abs().max().item())
+        on_the_grid = max(((states - expected)[:: 40 // 8]).abs().max().item(), 1e-9)
+        assert errors[-1] < 10 * on_the_grid
+    assert math.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_step_size_is_the_longest_allowed_and_rounding_adds_no_step(dtype):
+    cases = ((1, 0.1, 10), (0.3, 0.1, 3), (1.1, 0.1, 11), (0.6, 0.2, 3), (2.1, 0.7, 3), (1, 0.3, 4), (1, 0.5, 2), (1, 2.0, 1))
+    for end, step_size, n in cases:
         seen = Statistics()
-        odeint(bend, start(), times(0, end), method="euler", step_size=step_size, statistics=seen)
+        when = torch.tensor([0, end], dtype=dtype)
+        odeint(bend, start(), when, method="euler", step_size=step_size, statistics=seen)
         assert [step.h for step in seen.steps] == pytest.approx([end / n] * n)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("t0", [0.0, 0.1, -3.3, 10.1])
+def test_no_multiple_of_any_step_size_takes_a_step_too_many(t0, dtype):
+    """And a way that is longer by a hundredth of a step does take one more."""
+    wrong = []
+    for step_size in (k / 100 for k in range(3, 100, 4)):
+        for n in range(1, 60, 2):
+            for more, expected in ((0, n), (0.01, n + 1)):
+                for sign in (1, -1):
+                    when = torch.tensor([t0, t0 + sign * (n + more) * step_size], dtype=dtype)
+                    steps = len(grid_points(when, step_size, 100)) - 1
+                    wrong += [(step_size, n, more, steps)] if steps != expected else []
+    assert not wrong
+
+
+# Numbers of 16 bits, and none at all
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", ADAPTIVE)
+def test_a_state_of_16_bits_is_solved_at_the_usual_tolerance(name, dtype):
+    """The squares of allowed errors are below the least float16: the norm is taken in 32 bits."""
+    seen, usual, z0 = Statistics(), Statistics(), torch.rand(16, 3)
+    odeint(climb, z0, times(0, 1), method=name, statistics=usual)
+    states = odeint(climb, z0.to(dtype), torch.linspace(0, 1, 500), method=name, statistics=seen)
+    assert states.dtype == dtype and len(seen.steps) <= 2 * len(usual.steps)
+    assert (states[-1] - climb_exact(z0, 1)).abs().max() < {torch.float16: 5e-3, torch.bfloat16: 4e-2}[dtype]
+
+
+def test_the_norm_of_small_float16_numbers_is_not_zero():
+    assert root_mean_square(torch.full((4,), 1e-4, dtype=torch.float16)).item() == pytest.approx(1e-4, rel=1e-2)
+
+
+@pytest.mark.parametrize("name", TABLEAUS)
+def test_a_state_without_numbers_is_its_own_solution(name):
+    z0, seen = torch.zeros(0, 3, requires_grad=True), Statistics()
+    states = odeint(bend, z0, times(0, 0.5, 1), method=name, statistics=seen)
+    states.sum().backward()
+    assert states.shape == (3, 0, 3) and z0.grad.shape == (0, 3) and seen.nfe == 0
 
 
 # Gradients
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", TABLEAUS)
 def test_gradient_of_a_fixed_grid_is_that_of_finite_differences(name):
     def solve(z, rate):
         f = lambda t, z: torch.sin(rate * z.flip(-1) + t)  # noqa: E731
@@ -528,7 +652,7 @@ def test_second_derivatives_exist():
     assert torch.autograd.gradgradcheck(lambda z: odeint(bend, z, times(0, 0.2), method="rk4", step_size=0.1), (z0,))
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", TABLEAUS)
 def test_the_solver_itself_saves_nothing_for_backward(name):
     saved = []
     z0 = start().requires_grad_()
@@ -593,7 +717,7 @@ def test_bad_options_are_refused(options, message):
         (times(0, 1)[None], "vector of finite numbers"),
     ],
 )
-def test_bad_times_are_refused(when, message):
+def test_bad_times_are_refused(unchecked, when, message):
     with pytest.raises(ValueError, match=message):
         odeint(bend, start(), when)
 
@@ -604,7 +728,7 @@ def test_f_that_changes_the_shape_is_refused(name):
         odeint(lambda t, z: -z[:, :1], start(), times(0, 1), method=name)
 
 
-def test_a_state_of_integers_is_refused():
+def test_a_state_of_integers_is_refused(unchecked):
     with pytest.raises(ValueError, match="floats, got torch.int64"):
         odeint(bend, torch.ones(3, dtype=torch.int64), times(0, 1))
 
@@ -632,3 +756,13 @@ def test_max_steps_says_how_far_it_came():
         odeint(bend, start(), times(0, 1), **TIGHT, max_steps=10)
     with pytest.raises(SolverError, match="100 steps are needed to reach t=1, max_steps is 99"):
         odeint(bend, start(), times(0, 1), method="euler", step_size=0.01, max_steps=99)
+
+
+@pytest.mark.parametrize("options", [{}, dict(method="euler", step_size=0.1), dict(method="rk4")])
+def test_max_steps_are_just_enough_steps(options):
+    """Rejected ones included."""
+    z0, seen = start(), Statistics()
+    plain = odeint(bend, z0, times(0, 0.5, 1), statistics=seen, **options)
+    assert torch.equal(odeint(bend, z0, times(0, 0.5, 1), max_steps=len(seen.steps), **options), plain)
+    with pytest.raises(SolverError, match="max_steps"):
+        odeint(bend, z0, times(0, 0.5, 1), max_steps=len(seen.steps) - 1, **options)

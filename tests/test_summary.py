@@ -1,6 +1,7 @@
 """What studies say of their runs: means and ranges, uncertainty, machines, tables."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -66,3 +67,11 @@ def test_a_table_of_tested_networks_has_those_that_are_named(run):
         ["two seeds", "62.50 (50.00 to 75.00)", "87.5 (87.5 to 87.5)", f"{run.parameters:,}", "4", 2],
     ]
     assert len(header) == len(rows[0])
+
+
+def test_the_only_row_has_all_these_values_and_no_other_row_has():
+    rows = [SimpleNamespace(case="a", seed=0), SimpleNamespace(case="a", seed=1), SimpleNamespace(case="b", seed=1)]
+    assert summary.only(rows, case="a", seed=1) is rows[1]
+    for values in ({"case": "a"}, {"case": "c"}):
+        with pytest.raises(ValueError):
+            summary.only(rows, **values)

@@ -8,9 +8,23 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from odelib import Config, DataError, EpochMetrics, Images, ODEBlock, build, count_evaluations, evaluate, fit
+from odelib import (
+    Config,
+    Dataset,
+    EpochMetrics,
+    Images,
+    ODEBlock,
+    Solver,
+    SolverError,
+    Training,
+    build,
+    count_evaluations,
+    evaluate,
+    fit,
+    prepare,
+)
 from odelib.data import batches
-from odelib.training import make_optimizer, make_schedule
+from odelib.training import default_device, make_optimizer, make_schedule
 
 
 def without_seconds(metrics):
@@ -251,50 +265,66 @@ def test_adaptive_nfe_of_an_epoch_is_that_of_its_batches(tiny, quick):
     assert min(means) > 7
 
 
+def _dataset(images):
+    return Dataset("made", ("a", "b", "c"), images, images)
+
+
+def numbered(n):
+    """A data set of `n` images that are told apart by their grey."""
+    images = torch.arange(n, dtype=torch.uint8)[:, None, None, None].expand(n, 1, 1, 3)
+    return _dataset(Images(images, torch.zeros(n).long()))
+
+
+def numbers_trained_on(model):
+    """What `Answers` has seen of `numbered` images in training, batch by batch."""
+    return [(x[:, 0, 0, 0] * 255).round().long().tolist() for training, x in model.seen if training]
+
+
 def test_an_epoch_sees_every_image_at_most_once_shuffled_in_full_batches():
-    data = Images(torch.arange(50, dtype=torch.uint8)[:, None, None, None].expand(50, 1, 1, 3), torch.zeros(50).long())
-    tiny = replace(_dataset(data), test=data)
     model = Answers()
-    list(fit(model, tiny, Config(batch_size=16, epochs=2, lr=1e-3)))
-    trained = [(x[:, 0, 0, 0] * 255).round().long().tolist() for training, x in model.seen if training]
+    list(fit(model, numbered(50), Training(batch_size=16, epochs=2, lr=1e-3)))
+    trained = numbers_trained_on(model)
     assert [len(batch) for batch in trained] == [16] * 6
     first, second = sum(trained[:3], []), sum(trained[3:], [])
     assert len(set(first)) == len(set(second)) == 48
     assert first != second and first != sorted(first)
 
 
-def _dataset(images):
-    from odelib import Dataset
+def test_no_pass_repeats_the_order_of_another_seed():
+    """With seed + epoch, pass 2 of seed 0 would be pass 1 of seed 1."""
+    orders = []
+    for seed in range(4):
+        model = Answers()
+        list(fit(model, numbered(20), Training(batch_size=20, epochs=4, lr=1e-3, seed=seed)))
+        orders += map(tuple, numbers_trained_on(model))
+    assert len(set(orders)) == len(orders) == 16
 
-    return Dataset("made", ("a", "b", "c"), images, images)
+
+def test_a_limit_leaves_images_untouched_and_the_test_images_judge():
+    data = numbered(40)
+    model = Answers()
+    metrics = list(fit(model, prepare(data, Config(train_images=10)), Training(batch_size=5, epochs=2, lr=1e-3)))
+    trained = {number for batch in numbers_trained_on(model) for number in batch}
+    assert trained == set(data.limit(10).train.images[:, 0, 0, 0].tolist()) and len(trained) == 10
+    assert all(m.test_accuracy is not None and m.validation_accuracy is None for m in metrics)
 
 
 def test_held_out_images_choose_and_are_never_trained_on():
-    data = Images(torch.arange(40, dtype=torch.uint8)[:, None, None, None].expand(40, 1, 1, 3), torch.zeros(40).long())
+    data = numbered(40)
     model = Answers()
-    tiny = _dataset(data)
-    metrics = list(fit(model, tiny, Config(validation=0.25, batch_size=10, epochs=3, lr=1e-3)))
-    held_out = set(tiny.hold_out(0.25).validation.images.flatten().tolist())
-    trained = {n for training, x in model.seen if training for n in (x * 255).round().long().flatten().tolist()}
+    metrics = list(fit(model, prepare(data, Config(validation=0.25)), Training(batch_size=10, epochs=3, lr=1e-3)))
+    held_out = set(data.hold_out(0.25).validation.images.flatten().tolist())
+    trained = {number for batch in numbers_trained_on(model) for number in batch}
     assert len(held_out) == 10 and trained == set(range(40)) - held_out
     assert all(m.test_accuracy is None and m.validation_accuracy is not None for m in metrics)
 
 
 def test_validation_accuracy_is_that_of_the_held_out_images(tiny, quick):
-    config = replace(quick, validation=0.25)
-    model = build(config, tiny)
-    for metrics in fit(model, tiny, config):
-        held_out = tiny.hold_out(0.25)
-        assert metrics.validation_accuracy == evaluate(model, held_out.validation)[1]
-        assert metrics.train_accuracy == evaluate(model, held_out.train)[1]
-
-
-@pytest.mark.parametrize("share", [0.001, 0.999])
-def test_a_share_that_leaves_no_image_on_one_side_is_refused(tiny, quick, share):
-    """48 images: a thousandth of them is none."""
-    config = replace(quick, network="none", validation=share)
-    with pytest.raises(DataError, match="validation"):
-        list(fit(build(config, tiny), tiny, config))
+    data = tiny.hold_out(0.25)
+    model = build(quick, data)
+    for metrics in fit(model, data, quick):
+        assert metrics.validation_accuracy == evaluate(model, data.validation)[1]
+        assert metrics.train_accuracy == evaluate(model, data.train)[1]
 
 
 def test_equal_seeds_train_equally_and_other_seeds_otherwise(tiny, quick):
@@ -348,8 +378,10 @@ class Failing(Answers):
         return self.failure(logits) if self.training and self.steps == self.at else logits
 
 
-def underflow(logits):
-    raise AssertionError("underflow in dt 0.0")  # as torchdiffeq says it
+def solved_from_nan(library):
+    """What really happens when the state is no longer finite."""
+    block = ODEBlock(lambda t, z: z, Solver(library=library))
+    return lambda logits: block(logits * math.nan)
 
 
 @pytest.mark.parametrize(
@@ -357,9 +389,10 @@ def underflow(logits):
     [
         (lambda logits: logits * math.nan, "the loss is nan"),
         (lambda logits: logits - torch.tensor([math.inf, 0, 0]), "the loss is inf"),
-        (underflow, r"the ODE solver failed \(underflow in dt 0.0\)"),
+        (solved_from_nan("torchdiffeq"), r"the ODE solver failed \(underflow in dt 0.0\)"),
+        (solved_from_nan("odelib"), r"the ODE solver failed \(.*\)"),
     ],
-    ids=["nan", "inf", "underflow"],
+    ids=["nan", "inf", "torchdiffeq", "odelib"],
 )
 def test_divergence_is_told_with_epoch_step_and_remedy(failure, message):
     data = answering([0, 1, 2, 0, 1, 2], [0] * 6)
@@ -369,6 +402,42 @@ def test_divergence_is_told_with_epoch_step_and_remedy(failure, message):
         next(training)
 
 
+def raising(error):
+    def fail(logits):
+        raise error
+
+    return fail
+
+
+def test_an_assertion_of_the_user_is_passed_on_as_it_is():
+    """Only torchdiffeq's is about the solver."""
+    mine, data = AssertionError("my own check"), _dataset(answering([0, 1, 2, 0], [0] * 4))
+    with pytest.raises(AssertionError) as caught:
+        list(fit(Failing(1, raising(mine)), data, Training(batch_size=2, epochs=1)))
+    assert caught.value is mine
+
+    class FailsInEvaluation(Answers):
+        def forward(self, x):
+            assert self.training, "my own check"
+            return super().forward(x)
+
+    with pytest.raises(AssertionError, match="my own check"):
+        list(fit(FailsInEvaluation(), data, Training(batch_size=2, epochs=1)))
+
+
+def test_a_solver_that_fails_while_evaluating_is_told_with_the_epoch():
+    class FailsInEvaluation(Answers):
+        def forward(self, x):
+            if not self.training:
+                raise SolverError("no step is small enough")
+            return super().forward(x)
+
+    data = _dataset(answering([0, 1, 2, 0], [0] * 4))
+    message = r"evaluating after epoch 1, the ODE solver failed \(no step is small enough\); lower the learning rate"
+    with pytest.raises(FloatingPointError, match=message):
+        list(fit(FailsInEvaluation(), data, Training(batch_size=2, epochs=1)))
+
+
 def test_a_network_that_blew_up_in_the_last_step_is_told_too(tiny, quick):
     """The loss of that step was still finite: it is evaluation that meets the ODE without a solution."""
     config = replace(quick, method="dopri5", batch_size=48, epochs=1, lr=1e38, momentum=0.0)
@@ -376,15 +445,77 @@ def test_a_network_that_blew_up_in_the_last_step_is_told_too(tiny, quick):
         list(fit(build(config, tiny), tiny, config))
 
 
-def test_hooks_are_gone_after_training_even_where_it_failed(tiny, quick):
+def test_counting_leaves_nothing_on_the_model_even_where_training_failed(tiny, quick):
     model = build(quick, tiny)
     list(fit(model, tiny, quick))
-    blocks = [module for module in model.modules() if isinstance(module, ODEBlock)]
-    assert len(blocks) == 1 and not blocks[0].f._forward_pre_hooks
     model.block.f.norm3.weight.data *= math.nan
     with pytest.raises(FloatingPointError):
         list(fit(model, tiny, quick))
-    assert not blocks[0].f._forward_pre_hooks
+    assert model.block._counters == []
+    assert not any(module._forward_pre_hooks or module._forward_hooks for module in model.modules())
+
+
+# With an optimiser of one's own
+
+
+def two_groups(**options):
+    """Two layers, each with a learning rate of its own, and a list of the rates of every step."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 8), nn.ReLU(), nn.Linear(8, 10))
+    groups = [dict(params=model[1].parameters(), lr=1e-4), dict(params=model[3].parameters(), lr=0.01)]
+    optimizer = torch.optim.SGD(groups, momentum=0.9, **options)
+    rates = []
+    optimizer.register_step_pre_hook(lambda self, *_: rates.append([group["lr"] for group in self.param_groups]))
+    return model, optimizer, rates
+
+
+def test_an_optimiser_that_is_given_keeps_the_rates_of_its_groups(tiny):
+    """The schedule multiplies them; lr, of which there is only one, is not asked."""
+    model, optimizer, rates = two_groups()
+    metrics = list(fit(model, tiny, Training(lr=0.05, batch_size=16, epochs=2), optimizer))
+    factors = [0.5 * (1 + math.cos(math.pi * step / 6)) for step in range(6)]
+    assert rates == [pytest.approx([1e-4 * factor, 0.01 * factor]) for factor in factors]
+    assert [m.lr for m in metrics] == pytest.approx([1e-4 * factors[2], 1e-4 * factors[5]])
+
+
+@pytest.mark.parametrize("restored", [True, False])
+def test_an_optimiser_that_is_given_goes_on_with_its_rates(tiny, restored):
+    """In the same process, or from what the user stored of model and optimiser after the first pass."""
+    training = Training(batch_size=16, epochs=3, schedule="one-cycle")
+    whole, optimizer, expected = two_groups()
+    list(fit(whole, tiny, training, optimizer))
+
+    model, optimizer, rates = two_groups()
+    next(fit(model, tiny, training, optimizer))
+    if restored:
+        stored = model.state_dict(), optimizer.state_dict()
+        model, optimizer, rates_after = two_groups()
+        model.load_state_dict(stored[0])
+        optimizer.load_state_dict(stored[1])
+    else:
+        rates_after = rates
+    list(fit(model, tiny, training, optimizer, epochs_done=1))
+    assert (rates + rates_after if restored else rates) == expected
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, model.state_dict()[name]), name
+
+
+def test_a_network_and_dynamics_of_ones_own_are_trained(tiny):
+    """Any module from images to logits, any optimiser; NFE is that of the blocks in it."""
+    net = nn.Sequential(nn.Flatten(), nn.Linear(784, 8), ODEBlock(lambda t, z: -z, Solver("rk4")), nn.Linear(8, 10))
+    before = [p.clone() for p in net.parameters()]
+    metrics = list(fit(net, tiny, Training(batch_size=16, epochs=3), torch.optim.Adam(net.parameters())))
+    assert [m.nfe_forward for m in metrics] == [4, 4, 4] and metrics[-1].train_loss < metrics[0].train_loss
+    assert all(not torch.equal(p, old) for p, old in zip(net.parameters(), before))
+
+
+def test_the_device_is_cuda_where_there_is_one(monkeypatch):
+    for there, name in ((True, "cuda"), (False, "cpu")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        assert default_device() == torch.device(name)
+
+
+# What is said of an epoch
 
 
 def test_a_line_of_metrics_shows_the_accuracy_that_was_measured():

@@ -11,7 +11,8 @@ from odelib.config import ADDED
 from odelib.studies import STUDIES
 from odelib.models import ImageClassifier
 from odelib.records import RESULTS
-from odelib.studies.cifar10 import AGAIN, BASE, BASELINES, FASHION_MNIST, FULL, RECIPE, TINY_IMAGENET, differences, one_factor
+from odelib.studies.cifar10 import AGAIN, BASE, BASELINES, FULL, RECIPE, differences, one_factor
+from odelib.studies.elsewhere import FASHION_MNIST, TINY_IMAGENET
 
 CASES = {name: case.config for name, case in STUDIES["cifar10-tuning"].items()}
 TOGETHER = {"optimizer", "lr", "weight_decay"}, {"rtol", "atol"}  # one factor
@@ -107,8 +108,12 @@ def test_differences_are_those_to_the_mean_of_the_baseline():
     def with_nfe(nfe):
         return replace(run, metrics=(replace(run.last, nfe_forward=nfe),))
 
-    runs = {"adaptive": [with_nfe(10.0), with_nfe(20.0)], "adaptive-adjoint": [with_nfe(14.0), with_nfe(19.0)]}
-    assert differences(runs, "adaptive", lambda metrics: metrics.nfe_forward) == {"adjoint": [-1.0, 4.0]}
+    runs = {
+        "strict": [with_nfe(10.0), with_nfe(20.0)],
+        "strict-kinetic-0.1": [with_nfe(14.0), with_nfe(19.0)],
+        "strict-jacobian-0.01": [with_nfe(15.5)],
+    }
+    assert differences(runs, "strict", "nfe_forward") == {"kinetic-0.1": [-1.0, 4.0], "jacobian-0.01": [0.5]}
 
 
 def test_the_default_of_every_variation_is_in_the_baseline():

@@ -18,9 +18,9 @@ def adjoint_with_jumps(
     """
     figure, (ax,) = panels(1, width=5.5, height=3.0)
     for number, (times, values) in enumerate(segments):
-        for k, component in enumerate(values.T):
+        for k, component in enumerate(values.T.numpy()):
             label = f"$a_{k + 1}$" if number == 0 else None
-            ax.plot(times, component, color=COLORS[k], marker="", label=label)
+            ax.plot(times.numpy(), component, color=COLORS[k], marker="", label=label)
     for time in observations:
         ax.axvline(time, color="gray", linestyle="--", linewidth=1, marker="")
     ax.set(xlabel="t", ylabel="adjoint")
@@ -28,9 +28,7 @@ def adjoint_with_jumps(
     return figure
 
 
-def gradient_error_by_tolerance(
-    tolerances: Sequence[float], problems: dict[str, dict[str, Sequence[float]]]
-) -> Figure:
+def gradient_error_by_tolerance(tolerances: Sequence[float], problems: dict[str, dict[str, Sequence[float]]]) -> Figure:
     """Relative error of a gradient against the tolerance of the solver, which the dotted line repeats.
 
     A panel for each problem, a line for each gradient; accuracy grows to the right.

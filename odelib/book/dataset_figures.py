@@ -26,10 +26,13 @@ def answers(data: Images, chances: Float[Tensor, "n k"], classes: Sequence[str])
 
     Under the true class stands what the network takes the image for, and the chance that it gives to that.
     """
-    chance, guess = chances.max(dim=1)
+    guesses = chances.argmax(dim=1)
     ours = [data.labels == k for k in range(len(classes))]
-    shown = [_first(mine) for mine in ours] + [_first(mine & (guess != data.labels)) for mine in ours]
-    titles = [f"{classes[data.labels[i]]}\n{classes[guess[i]]}\n{chance[i]:.0%}" for i in shown]
+    shown = [_first(mine) for mine in ours] + [_first(mine & (guesses != data.labels)) for mine in ours]
+    titles = []
+    for i in shown:
+        true, guess = int(data.labels[i]), int(guesses[i])
+        titles.append(f"{classes[true]}\n{classes[guess]}\n{chances[i, guess]:.0%}")
     figure = image_grid([data.images[i] for i in shown], titles, columns=len(classes))
     figure.set_figheight(2.8)
     return figure

@@ -12,8 +12,9 @@ def paths_in_the_plane(paths: dict[str, Float[Tensor, "_ n 2"]]) -> Figure:
     """A panel for each title: the states of n points at several times, joined to lines, with a dot at their ends."""
     figure, axes = panels(len(paths), height=2.7)
     for ax, (title, states) in zip(axes, paths.items()):
-        ax.plot(states[:, :, 0], states[:, :, 1], color=COLORS[0], lw=0.6, marker="")
-        ax.plot(*states[-1].T, ".", color=COLORS[1], ms=4)
+        x, y = states.numpy().transpose(2, 0, 1)
+        ax.plot(x, y, color=COLORS[0], lw=0.6, marker="")
+        ax.plot(x[-1], y[-1], ".", color=COLORS[1], ms=4)
         ax.set(title=title, xlabel="$z_1$", xlim=(-5, 5), ylim=(-4, 4))
     axes[0].set_ylabel("$z_2$")
     return figure
@@ -24,11 +25,11 @@ def speed_and_turn(
 ) -> Figure:
     """Of n images over time: left the speed under its bound, right the cosine of the velocity with the first one."""
     figure, (left, right) = panels(2)
-    left.plot(times, speed, color=COLORS[0], alpha=0.3, linewidth=1, marker="")
+    left.plot(times.numpy(), speed.numpy(), color=COLORS[0], alpha=0.3, linewidth=1, marker="")
     left.axhline(bound, color=COLORS[1], linestyle="--")
     left.annotate("bound $B$", (0.03, bound), va="bottom", color=COLORS[1])
     left.set(xlabel="time $t$", ylabel="speed, RMS of $f$", ylim=(0, 1.2 * bound))
-    right.plot(times, cosine, color=COLORS[2], alpha=0.3, linewidth=1, marker="")
+    right.plot(times.numpy(), cosine.numpy(), color=COLORS[2], alpha=0.3, linewidth=1, marker="")
     right.set(xlabel="time $t$", ylabel="cosine of $f$ with $f$ at $t = 0$", ylim=(0, 1.05))
     return figure
 
@@ -38,7 +39,7 @@ def influence_maps(maps: dict[str, Float[Tensor, "h w"]]) -> Figure:
     figure, axes = subplots(1, len(maps), {"axes.grid": False}, figsize=(7.2, 2.9))
     for ax, (title, influence) in zip(axes[0], maps.items()):
         shares = (influence / influence.max()).where(influence > 0, torch.nan).log10()
-        image = ax.imshow(shares, vmin=-4, vmax=0, cmap="viridis_r")
+        image = ax.imshow(shares.numpy(), vmin=-4, vmax=0, cmap="viridis_r")
         ax.set_title(title, fontsize=9)
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set_visible(True)
@@ -66,15 +67,15 @@ def velocity_maps(
     for ax in axes[:, :2].flat:
         ax.remove()
     ax = figure.add_subplot(axes[0, 0].get_gridspec()[1 : channels - 1, 0])
-    ax.imshow(image[0], cmap="gray_r")
+    ax.imshow(image[0].numpy(), cmap="gray_r")
     ax.set_title(title, fontsize=10)
     ax.set_axis_off()
     for row, c in zip(axes[:, 2:], chosen):
         most = max(v[c].abs().max().item() for v in velocities.values())
         for ax, state in ((row[0], states[0, c]), (row[-1], states[-1, c])):
-            ax.imshow(state, cmap="gray", vmin=states[:, c].min(), vmax=states[:, c].max())
+            ax.imshow(state.numpy(), cmap="gray", vmin=states[:, c].min().item(), vmax=states[:, c].max().item())
         for ax, velocity in zip(row[1:-1], velocities.values()):
-            ax.imshow(velocity[c], cmap="PuOr", vmin=-most, vmax=most)
+            ax.imshow(velocity[c].numpy(), cmap="PuOr", vmin=-most, vmax=most)
         for ax in row:
             ax.set(xticks=[], yticks=[])
         row[0].set_ylabel(f"ch. {c}", fontsize=9)

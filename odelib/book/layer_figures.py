@@ -39,8 +39,8 @@ def error_bars(accuracies: dict[str, Sequence[float]]) -> Figure:
     figure, (ax,) = panels(1, width=5.5, height=2.6)
     for row, values in enumerate(accuracies.values()):
         bar = 200 * standard_error(mean(values))
-        style = dict(marker="o", markersize=7, capsize=3)
-        ax.errorbar(100 * (1 - mean(values)), row, xerr=bar, color=COLORS[0], **style)
+        error = 100 * (1 - mean(values))
+        ax.errorbar(error, row, xerr=bar, color=COLORS[0], marker="o", markersize=7, capsize=3)
         errors = [100 * (1 - accuracy) for accuracy in values]
         ax.plot(errors, [row] * len(errors), linestyle="none", marker=".", color=COLORS[1])
     ax.set_yticks(range(len(accuracies)), list(accuracies))

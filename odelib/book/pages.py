@@ -16,7 +16,6 @@ from torch import Tensor
 
 from odelib.records import RESULTS, Run
 from odelib.shapes import UInt8
-from odelib.studies.summary import mean_and_range as mean_and_range
 
 FIGURES = RESULTS.parent / "figures"
 

@@ -122,7 +122,10 @@ def against_steps(
     ax.set_xticks(steps, [str(n) for n in steps])
     ax.minorticks_off()
     ax.set(xlabel=xlabel, ylabel=label)
-    ax.legend(**(dict(loc="center left", bbox_to_anchor=(1, 0.5)) if long else {}))
+    if long:
+        ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    else:
+        ax.legend()
     return figure
 
 

@@ -16,12 +16,13 @@ from odelib.solvers import Step, Tableau, odeint
 def once_round_a_circle(methods: Sequence[Tableau]) -> Figure:
     """The rotation z' = (-z_2, z_1) from (1, 0) over one turn, by 20 steps of each method: a panel each."""
     turn = torch.linspace(0, 2 * math.pi, 201, dtype=torch.float64)
+    circle = turn.cos().numpy(), turn.sin().numpy()
     start = torch.tensor([1.0, 0.0], dtype=torch.float64)
     figure, axes = panels(len(methods), width=7.6, height=2.3)
     for ax, method in zip(axes, methods):
         path = odeint(lambda t, z: torch.stack([-z[1], z[0]]), start, turn[::10], method=method)
-        ax.plot(turn.cos(), turn.sin(), color=COLORS[0], linewidth=4, alpha=0.5, marker="")
-        ax.plot(*path.T, color=COLORS[1], linewidth=1, marker=".")
+        ax.plot(*circle, color=COLORS[0], linewidth=4, alpha=0.5, marker="")
+        ax.plot(*path.T.numpy(), color=COLORS[1], linewidth=1, marker=".")
         ax.set(title=method.name, aspect="equal", xlim=(-3, 3), ylim=(-3, 3))
     return figure
 
@@ -33,7 +34,8 @@ def stability_regions(factors: dict[str, Callable[[Tensor], Tensor]]) -> Figure:
     )
     figure, (ax,) = panels(1, width=5.4, height=4.0)
     for color, (name, factor) in zip(COLORS, factors.items()):
-        ax.contour(re, im, factor(torch.complex(re, im)).abs(), levels=[1.0], colors=[color])
+        size = factor(torch.complex(re, im)).abs()
+        ax.contour(re.numpy(), im.numpy(), size.numpy(), levels=[1.0], colors=[color])
         ax.plot([], [], color=color, marker="", label=name)
     ax.axvline(0, color="gray", linewidth=0.8, marker="")
     ax.set(xlabel="real part of $h\\lambda$", ylabel="imaginary part", aspect="equal")
@@ -47,13 +49,14 @@ def steps_taken(steps: Sequence[Step], times: Float[Tensor, "n"], values: Float[
     On the solution a dot is the end of a step, a cross the start of one that was rejected.
     """
     figure, ((top,), (bottom,)) = subplots(2, 1, figsize=(7.2, 4.2), sharex=True)
-    top.plot(times, values, color="gray", linewidth=1, marker="")
+    curve = times.numpy(), values.numpy()
+    top.plot(*curve, color="gray", linewidth=1, marker="")
     for accepted, label, color, marker in ((True, "accepted", COLORS[0], "o"), (False, "rejected", COLORS[1], "x")):
         mine = [step for step in steps if step.accepted == accepted]
         where = [step.t + step.h * accepted for step in mine]
-        style = dict(marker=marker, markersize=4, color=color, linestyle="none")
-        top.plot(where, np.interp(where, times, values), **style)
-        bottom.semilogy([step.t for step in mine], [step.h for step in mine], label=label, **style)
+        top.plot(where, np.interp(where, *curve), marker, color=color, markersize=4)
+        sizes = [step.h for step in mine]
+        bottom.semilogy([step.t for step in mine], sizes, marker, color=color, markersize=4, label=label)
     top.set(ylabel="$z_1$")
     bottom.set(xlabel="time $t$", ylabel="step size $h$")
     bottom.legend(frameon=False)
@@ -104,7 +107,7 @@ def calls_and_errors(
     figure, (left, right) = panels(2, height=2.8)
     left.plot(range(1, len(calls) + 1), calls, linestyle="none")
     left.axhline(1, color=COLORS[1], linestyle="--", marker="")
-    right.plot(moments, errors, marker="")
+    right.plot(moments.numpy(), errors, marker="")
     for end in ends:
         left.axhline(end, color="gray", linewidth=0.6, marker="")
         if end < 1:

@@ -12,7 +12,7 @@ from odelib.errors import RecordError
 from odelib.records import RESULTS, Environment, Record, Run
 from odelib.studies import STUDIES, Study
 from odelib.studies.results import known_stale, read_results, stale
-from odelib.studies.summary import Table
+from odelib.studies.summary import Table, at_the_end
 
 TOOLS = ("torchvision", "numpy", "matplotlib", "jupyter-book", "sphinx", "myst-nb")
 
@@ -138,8 +138,8 @@ def _accuracy(run: Run) -> str:
     if not run.metrics:
         return "-"
     if run.last.test_accuracy is None:
-        return f"{100 * run.last.validation_accuracy:.2f} †"
-    return f"{100 * run.last.test_accuracy:.2f}"
+        return f"{100 * at_the_end([run], 'validation_accuracy'):.2f} †"
+    return f"{100 * at_the_end([run]):.2f}"
 
 
 def _verbatim(header: list[str], rows: list[list[object]]) -> Table:

@@ -35,8 +35,9 @@ tested, to see the spread:
 - No change of architecture or solver is taken but BatchNorm, and that in a network of its own: see the page on why.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -53,6 +54,7 @@ from odelib.studies.summary import (
     accuracy,
     all_runs,
     at_the_end,
+    final,
     flags,
     machines,
     mean,
@@ -61,7 +63,6 @@ from odelib.studies.summary import (
     signed,
     standard_error,
 )
-from odelib.training import EpochMetrics
 
 BASE = Config(
     dataset="cifar10",
@@ -173,7 +174,7 @@ def one_factor() -> dict[str, dict[str, Config]]:
 
 
 # As the protocol says; on all training images, so that nothing is left to choose by.
-_WHOLE = dict(validation=0.0, train_images=None, epochs=24, schedule="one-cycle", label_smoothing=0.1)
+_WHOLE: dict[str, Any] = dict(validation=0.0, train_images=None, epochs=24, schedule="one-cycle", label_smoothing=0.1)
 FULL: dict[str, Config] = {
     "odenet": replace(BASE, lr=0.15, **_WHOLE),
     "odenet-norm-batch": replace(BASE, lr=0.15, norm="batch", **_WHOLE),
@@ -209,22 +210,22 @@ TUNED = ("odenet", "resnet-1", "resnet-4")  # the baselines whose recipe was tun
 GROUPS = {"how to train": RECIPE, "what to train": ARCHITECTURE, "how to solve": SOLVER}  # of the factors
 
 
-def differences(runs: Runs, baseline: str, value: Callable[[EpochMetrics], float]) -> dict[str, list[float]]:
-    """What each factor changes: `value` of the last epoch, for every seed, minus the baseline's mean over its seeds.
+def differences(runs: Runs, baseline: str, name: str) -> dict[str, list[float]]:
+    """What each factor changes: a metric after the last epoch, of every seed, minus the baseline's mean over its seeds.
 
-    `runs` are those of the study; factors that it has not got yet are left out. Named by the factor alone.
+    `runs` are those of the study, `name` is one of EpochMetrics; the factors stand without the name of the baseline.
     """
-    start = mean(value(run.last) for run in runs[baseline])
+    start = at_the_end(runs[baseline], name)
     return {
-        case.removeprefix(f"{baseline}-"): [value(run.last) - start for run in runs[case]]
+        case.removeprefix(f"{baseline}-"): [value - start for value in final(runs[case], name)]
         for case in one_factor()[baseline]
-        if case in runs
     }
 
 
 def points(runs: Runs, baseline: str) -> dict[str, list[float]]:
     """What each factor changes about the validation accuracy, in points: `differences`."""
-    return differences(runs, baseline, lambda metrics: 100 * metrics.validation_accuracy)
+    changes = differences(runs, baseline, "validation_accuracy")
+    return {factor: [100 * change for change in found] for factor, found in changes.items()}
 
 
 def effects(runs: Runs) -> dict[str, dict[str, list[float]]]:
@@ -235,13 +236,13 @@ def effects(runs: Runs) -> dict[str, dict[str, list[float]]]:
 
 def noise(runs: Runs) -> list[float]:
     """How far the seeds of the ODE-Net lie from their mean, in points of validation accuracy."""
-    values = [100 * run.last.validation_accuracy for run in runs["odenet"]]
-    return [value - mean(values) for value in values]
+    values = final(runs["odenet"], "validation_accuracy")
+    return [100 * (value - mean(values)) for value in values]
 
 
 def nfe(runs: Sequence[Run]) -> str:
     """NFE forward + backward of a case, the mean over the last epoch; with the range where its seeds differ."""
-    forward, backward = (_count([getattr(run.last, f"nfe_{way}") for run in runs]) for way in ("forward", "backward"))
+    forward, backward = (_count(final(runs, name)) for name in ("nfe_forward", "nfe_backward"))
     return forward if backward == "0" else f"{forward} + {backward}"
 
 

@@ -5,7 +5,7 @@ The runs are those of `mnist-gradients`: all of MNIST, five epochs, one recipe.
 
 from odelib.measurements.timing import Timing
 from odelib.studies.mnist import seconds_per_epoch
-from odelib.studies.summary import Runs, Table, all_runs, at_the_end, hardware, mean, standard_error
+from odelib.studies.summary import Runs, Table, all_runs, at_the_end, final, hardware, mean, standard_error
 
 NAMES = {
     "none": "no block",
@@ -19,7 +19,7 @@ GUESSING = 0.1  # the accuracy of a guess among ten classes
 
 def accuracies(runs: Runs) -> dict[str, list[float]]:
     """Of each network (`NAMES`) after the last epoch, one share a run."""
-    return {name: [run.last.test_accuracy for run in runs[case]] for case, name in NAMES.items()}
+    return {name: final(runs[case]) for case, name in NAMES.items()}
 
 
 def control_table(runs: Runs, timing: Timing) -> Table:

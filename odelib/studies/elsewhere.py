@@ -15,12 +15,16 @@ FASHION_MNIST: dict[str, Config] = {
     name: replace(FULL[name], dataset="fashion-mnist", epochs=3) for name in ("odenet", "resnet-1")
 }
 
+
+def _photographs(name: str) -> Config:
+    return replace(FULL[name], dataset="tiny-imagenet-20", epochs=5)
+
+
 # 20 classes of Tiny ImageNet with 64 x 64 pixels, whose states have 15 x 15: is a second, smaller scale of use?
-_TINY = dict(dataset="tiny-imagenet-20", epochs=5)
 TINY_IMAGENET: dict[str, Config] = {
-    "odenet": replace(FULL["odenet"], **_TINY),
-    "odenet-two-scales": replace(FULL["odenet"], scales=2, **_TINY),
-    "resnet-4": replace(FULL["resnet-4"], **_TINY),
+    "odenet": _photographs("odenet"),
+    "odenet-two-scales": replace(_photographs("odenet"), scales=2),
+    "resnet-4": _photographs("resnet-4"),
 }
 
 FASHION = Study(

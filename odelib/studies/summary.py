@@ -6,7 +6,7 @@ from typing import TypeVar
 from odelib.records import Run
 
 Runs = Mapping[str, Sequence[Run]]  # those of a study, by case
-Table = tuple[list[str], list[list[object]]]  # its header and its rows
+Table = tuple[list[str], Sequence[Sequence[object]]]  # its header and its rows
 Row = TypeVar("Row")
 
 
@@ -29,9 +29,14 @@ def mean(values: Iterable[float]) -> float:
     return sum(values) / len(values)
 
 
+def final(runs: Iterable[Run], name: str = "test_accuracy") -> list[float]:
+    """A metric after the last epoch, one value a run; `name` is one of EpochMetrics."""
+    return [getattr(run.last, name) for run in runs]
+
+
 def at_the_end(runs: Iterable[Run], name: str = "test_accuracy") -> float:
-    """A metric after the last epoch, the mean over the runs; `name` is one of EpochMetrics."""
-    return mean(getattr(run.last, name) for run in runs)
+    """The mean of `final`."""
+    return mean(final(runs, name))
 
 
 def mean_and_range(values: Sequence[float], digits: int = 2) -> str:
@@ -42,7 +47,7 @@ def mean_and_range(values: Sequence[float], digits: int = 2) -> str:
 
 def accuracy(runs: Iterable[Run], name: str = "test_accuracy", digits: int = 2) -> str:
     """An accuracy after the last epoch in percent, with its range over the runs."""
-    return mean_and_range([100 * getattr(run.last, name) for run in runs], digits)
+    return mean_and_range([100 * share for share in final(runs, name)], digits)
 
 
 def signed(values: Sequence[float]) -> str:

@@ -1,0 +1,310 @@
+"""What the pages on theory say in words of numbers that they compute is so: a page itself only shows the numbers."""
+
+import copy
+from functools import partial
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+import torchdiffeq
+from torch import nn
+
+from odelib import ODEBlock, Solver, count_evaluations, count_saved_bytes, load_dataset, load_weights, solvers
+from odelib.errors import OptionError
+from odelib.records import RESULTS
+from odelib.studies import STUDIES, mnist
+
+DOUBLE = torch.float64
+UNIT = torch.tensor([0.0, 1.0], dtype=DOUBLE)
+
+
+@pytest.fixture(scope="module")
+def network():
+    """The network that was trained on MNIST, in double precision."""
+    model, _ = load_weights(RESULTS / "mnist-gradients" / "adjoint-dopri5-seed0.safetensors")
+    return model.double()
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_dataset("mnist-sample").test.pick(slice(0, 16))
+
+
+@pytest.fixture(scope="module")
+def states(network, digits):
+    """The states of 16 digits at t = 0."""
+    with torch.no_grad():
+        return network.stem(digits.images.double() / 255)
+
+
+@pytest.fixture(scope="module")
+def few(states):
+    return states[:8]
+
+
+def solve(f, z, **options):
+    """The state at t = 1, and NFE."""
+    block = ODEBlock(f, Solver(**options))
+    with torch.no_grad(), count_evaluations(block) as seen:
+        return block(z), seen.n
+
+
+def tolerance(size):
+    return {"rtol": size, "atol": size}
+
+
+def relative(value, reference):
+    return ((value - reference).norm() / reference.norm()).item()
+
+
+def order(sizes, errors):
+    """The slope on logarithmic axes, positive where errors fall as the number of steps grows."""
+    return -np.polyfit(np.log(sizes), np.log(errors), 1)[0]
+
+
+class Tanh(nn.Module):
+    """A random network of time and state, which is (..., 3)."""
+
+    activation = staticmethod(torch.tanh)
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.outer = nn.Linear(4, 6, dtype=DOUBLE), nn.Linear(6, 3, dtype=DOUBLE)
+
+    def forward(self, t, z):
+        inputs = torch.cat([z, t * torch.ones_like(z[..., :1])], dim=-1)
+        return 2 * self.outer(self.activation(2 * self.inner(inputs)))
+
+
+class ReLU(Tanh):
+    activation = staticmethod(torch.relu)
+
+
+# resnet-to-ode
+
+
+def test_depth_refined_approaches_the_flow_with_the_order_of_the_method():
+    def pendulum(t, z):
+        return 4 * torch.stack([z[:, 1], -torch.sin(z[:, 0]) - 0.3 * z[:, 1]], dim=1)
+
+    line = torch.linspace(-2, 2, 9, dtype=DOUBLE)
+    z0, layers = torch.cartesian_prod(line, line), [16, 32, 64, 128]
+    exact, _ = solve(pendulum, z0, **tolerance(1e-10))
+    for method, expected in (("euler", 1), ("midpoint", 2), ("rk4", 4)):
+        ends = [solve(pendulum, z0, method=method, step_size=1 / n)[0] for n in layers]
+        assert order(layers, [(z1 - exact).abs().max() for z1 in ends]) == pytest.approx(expected, abs=0.4)
+
+
+# odeblock
+
+
+@pytest.fixture(scope="module")
+def by_tolerance(network, few):
+    """NFE and the error of z(1) at tolerances of 1e-1 to 1e-6: of the trained block, and of its copy without kinks."""
+    found = {"ReLU": network.block.f, "rounded": copy.deepcopy(network.block.f)}
+    found["rounded"].relu = nn.Softplus(beta=4)
+    for name, f in found.items():
+        exact, _ = solve(f, few, **tolerance(1e-8))
+        ends = [solve(f, few, **tolerance(10.0**-k)) for k in range(1, 7)]
+        found[name] = [nfe for _, nfe in ends], [relative(z1, exact) for z1, _ in ends]
+    return found
+
+
+def test_a_tighter_tolerance_buys_accuracy_with_evaluations(by_tolerance):
+    for evaluations, errors in by_tolerance.values():
+        assert all(after >= before for before, after in pairwise(evaluations)) and evaluations[-1] > evaluations[0]
+        assert errors[-1] < errors[0] / 100
+
+
+def test_behind_kinks_the_error_falls_more_slowly_than_the_tolerance(by_tolerance):
+    (kinked_nfe, kinked), (smooth_nfe, smooth) = by_tolerance["ReLU"], by_tolerance["rounded"]
+    fall = [order([1e1, 1e5], [errors[1], errors[-1]]) for errors in (kinked, smooth)]  # from 1e-2 to 1e-6
+    assert fall[0] < 0.75 < fall[1] and smooth_nfe[-1] < kinked_nfe[-1]
+
+
+def test_a_push_at_the_start_does_not_grow_much(network, few):
+    push = 1e-4 * torch.randn_like(few)
+    pushed, z1 = (solve(network.block.f, z, **tolerance(1e-7))[0] for z in (few + push, few))
+    assert (pushed - z1).norm() < 3 * push.norm()
+
+
+def test_torchdiffeq_asks_the_trained_block_beyond_the_end(network, few):
+    times = []
+
+    def watched(t, z):
+        times.append(t.item())
+        return network.block.f(t, z)
+
+    with torch.no_grad():
+        torchdiffeq.odeint(watched, few, UNIT, method="dopri5", rtol=1e-3, atol=1e-3)
+    assert max(times) > 1
+
+
+def test_the_rest_of_a_batch_moves_a_state_by_a_few_times_its_error_and_on_a_grid_by_rounding(network, states):
+    f = network.block.f
+    for options, limit in (({}, 5), ({"method": "rk4", "step_size": 0.25}, 1e-9)):
+        alone, _ = solve(f, states[:1], **options)
+        exact, _ = solve(f, states[:1], **tolerance(1e-7))
+        together = [solve(f, states[:n], **options)[0][:1] for n in (2, 4, 8, 16)]
+        shift = max(relative(z1, alone) for z1 in together)
+        assert shift < limit * relative(alone, exact) and (options or shift > 0)
+
+
+# solvers
+
+
+def test_dopri5_of_torchdiffeq_asks_beyond_the_end_and_is_less_accurate_there_than_ours():
+    def climb(t, z):
+        return torch.cos(3 * t) * torch.exp(-z)
+
+    z0 = torch.tensor([0.3, 0.5, 0.6], dtype=DOUBLE)
+    exact = torch.log(torch.exp(z0) + torch.sin(3 * UNIT[1]) / 3)
+    latest = {}
+    for size in (1e-2, 1e-3, 1e-4, 1e-5):
+        errors = {}
+        for solver in (torchdiffeq, solvers):
+            asked = []
+            watched = partial(lambda asked, t, z: asked.append(t.item()) or climb(t, z), asked)
+            z1 = solver.odeint(watched, z0, UNIT, method="dopri5", rtol=size, atol=size)[-1]
+            errors[solver], latest[solver] = (z1 - exact).abs().max(), max(asked)
+        assert errors[torchdiffeq] > errors[solvers] and latest[torchdiffeq] > 1 and latest[solvers] == 1
+
+
+# adjoint
+
+
+def gradient(f, z, w, **options):
+    """The gradient of w . z(1) by theta, and NFE forward and backward."""
+    block = ODEBlock(f, Solver(**options))
+    with count_evaluations(block) as forward:
+        loss = (block(z) * w).sum()
+    with count_evaluations(block) as backward:
+        found = torch.autograd.grad(loss, list(f.parameters()))
+    return torch.cat([part.flatten() for part in found]), forward.n, backward.n
+
+
+@pytest.fixture(scope="module")
+def loss_gradient(network, digits, few):
+    """What the head hands to the block, by z(1)."""
+    z1 = solve(network.block.f, few)[0].requires_grad_()
+    loss = nn.functional.cross_entropy(network.head(z1), digits.labels[:8])
+    return torch.autograd.grad(loss, z1)[0]
+
+
+def test_the_scale_of_the_loss_steers_the_adjoint_and_less_so_the_seminorm(network, few, loss_gradient):
+    f, options = network.block.f, tolerance(1e-3)
+    _, _, small = gradient(f, few, loss_gradient, gradient="adjoint", **options)
+    _, _, large = gradient(f, few, 1e5 * loss_gradient, gradient="adjoint", **options)
+    _, _, seminorm = gradient(f, few, 1e5 * loss_gradient, gradient="seminorm", **options)
+    assert large > 2 * small and seminorm < large
+
+
+def test_kinks_cost_rk4_its_order_and_the_gradient_more_than_the_state():
+    w, steps, errors = torch.randn(3, dtype=DOUBLE), [4, 8, 16, 32], {Tanh: [], ReLU: []}
+
+    def both(f, z, **options):
+        z1 = torchdiffeq.odeint(f, z, UNIT, **options)[-1]
+        return z1.detach(), torch.autograd.grad(w @ z1, z)[0]
+
+    for kind, found in errors.items():
+        for seed in range(10):
+            torch.manual_seed(seed)
+            f, z0 = kind(), torch.randn(3, dtype=DOUBLE, requires_grad=True)
+            exact = both(f, z0, rtol=1e-11, atol=1e-11)
+            grids = [both(f, z0, method="rk4", options={"step_size": 1 / n}) for n in steps]
+            found.append([[relative(x, y) for x, y in zip(values, exact)] for values in grids])
+    orders = {kind: order(steps, np.exp(np.log(found).mean(axis=0))) for kind, found in errors.items()}
+    state, by_start = orders[Tanh]
+    assert state > 3.6 and by_start > 3.6
+    state, by_start = orders[ReLU]
+    assert state == pytest.approx(2, abs=0.5) and by_start == pytest.approx(1, abs=0.4)
+
+
+def gradient_errors(f, z, w, tight):
+    """The relative errors of the direct gradient and of the adjoint's at tolerances of 1e-2 to 1e-5."""
+    exact, *_ = gradient(f, z, w, **tolerance(tight))
+    return (
+        np.array([relative(gradient(f, z, w, gradient=name, **tolerance(10.0**-k))[0], exact) for k in range(2, 6)])
+        for name in ("direct", "adjoint")
+    )
+
+
+def test_on_the_trained_block_the_direct_gradient_is_ahead_and_both_are_off_at_the_usual_tolerance(
+    network, few, loss_gradient
+):
+    direct, adjoint = gradient_errors(network.block.f, few, loss_gradient, 1e-7)
+    assert (adjoint > direct).all() and direct[1] > 0.01
+
+
+def test_on_the_smooth_field_of_the_chapter_the_adjoint_is_mostly_ahead():
+    torch.manual_seed(0)
+    with torch.random.fork_rng():
+        f, z0, w = Tanh(), *torch.randn(2, 3, dtype=DOUBLE)
+    direct, adjoint = gradient_errors(f, z0, w, 1e-11)
+    assert (adjoint < direct).sum() > 2
+
+
+# faq
+
+
+def test_the_adjoint_of_a_decay_has_the_wrong_sign_where_direct_has_the_right_one():
+    def by_rate(solve, size):
+        rate, z0 = torch.tensor(20.0, dtype=DOUBLE, requires_grad=True), torch.ones(1, dtype=DOUBLE)
+        options = {"adjoint_params": (rate,)} if solve is torchdiffeq.odeint_adjoint else {}
+        solve(lambda t, z: -rate * z, z0, UNIT, rtol=size, atol=size, **options)[-1].backward()
+        return rate.grad.item()
+
+    assert by_rate(torchdiffeq.odeint_adjoint, 1e-6) > 0 > by_rate(torchdiffeq.odeint, 1e-6)
+    assert by_rate(torchdiffeq.odeint_adjoint, 1e-9) < 0
+
+
+def test_weights_in_a_plain_list_get_no_gradient_from_the_adjoint_and_the_block_says_so():
+    class Hidden(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = [nn.Linear(2, 2)]
+
+        def forward(self, t, z):
+            return self.layers[0](z)
+
+    f, z0 = Hidden(), torch.ones(1, 2, requires_grad=True)
+    torchdiffeq.odeint_adjoint(f, z0, UNIT.float())[-1].sum().backward()
+    assert f.layers[0].weight.grad is None
+    with pytest.raises(OptionError, match=r"a tensor of shape \(2, 2\)|a tensor of shape \(2,\)"):
+        ODEBlock(f, Solver(gradient="adjoint"))(z0).sum().backward()
+
+
+def test_the_adjoints_memory_grows_with_the_output_times_and_that_of_direct_with_the_steps():
+    f, z0 = nn.Linear(2, 2), torch.ones(128, 2, requires_grad=True)
+
+    class Field(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = f
+
+        def forward(self, t, z):
+            return self.linear(z)
+
+    def kept(solve, times):
+        with count_saved_bytes([z0, *f.parameters()]) as saved:
+            solve(Field(), z0, torch.linspace(0, 1, times), rtol=1e-6, atol=1e-6)
+        return saved.n
+
+    direct, two, many = (
+        kept(torchdiffeq.odeint, 2),
+        kept(torchdiffeq.odeint_adjoint, 2),
+        kept(torchdiffeq.odeint_adjoint, 100),
+    )
+    assert two < direct < many
+
+
+def test_the_answers_speak_of_stored_runs():
+    study = STUDIES["mnist-gradients"]
+    numbers = mnist.faq_numbers(study.runs(), study.measured("timing"), study.measured("memory"))
+    least, most = map(float, numbers["ratio"].split(" to "))
+    assert 0.5 < least < most and float(numbers["slower"]) > 1  # no half; for memory, not for speed
+    (run,) = study.runs()["none"]
+    assert numbers["accuracy-none"] == f"{100 * run.last.test_accuracy:.2f} %"
+    direct, adjoint = (float(numbers[f"kept-{name}"].removesuffix(" MB")) for name in ("direct", "adjoint"))
+    assert direct > 10 * adjoint
