@@ -21,7 +21,7 @@ _HOMES = {
 }
 HOME = {name: module for module, names in _HOMES.items() for name in names}
 
-__all__ = sorted(HOME)  # noqa: PLE0604
+__all__ = sorted(HOME)
 
 
 def __getattr__(name: str) -> object:

@@ -9,7 +9,7 @@ import re
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import torch
 import tyro
@@ -30,6 +30,14 @@ from odelib.studies.study import is_finished
 from odelib.training import EVALUATED_AT_ONCE, default_device, evaluate
 
 Device = Literal["auto", "cpu", "cuda"]
+if TYPE_CHECKING:  # which reads no lists that are computed
+    PresetName: TypeAlias = str
+    StudyName: TypeAlias = str
+    MeasurementName: TypeAlias = str
+else:
+    PresetName = Literal[tuple(PRESETS)]
+    StudyName = Literal[tuple(STUDIES)]
+    MeasurementName = Literal[tuple(name for name in MEASUREMENTS if any(name in s.measurements for s in STUDIES.values()))]
 
 
 def _device(name: Device) -> torch.device:
@@ -43,7 +51,7 @@ class Train:
     """Train a network; keep its record (.json) and weights (.safetensors). Interrupted, the same command goes on."""
 
     config: OmitArgPrefixes[Config]
-    preset: Literal[tuple(PRESETS)] | None = None  # start from a named recipe; other options change it
+    preset: PresetName | None = None  # start from a named recipe; other options change it
     out: Path = Path("runs")  # folder for record and weights
     name: str | None = None  # their file name without seed and ending; by default made from the config
     data: Path | None = None  # where full data sets are kept (default: $ODELIB_DATA, else ~/.cache/odelib)
@@ -135,19 +143,15 @@ class Show:
             print(metrics)
 
 
-_STUDIES = tuple(STUDIES)
-_MEASURED = tuple(name for name in MEASUREMENTS if any(name in study.measurements for study in STUDIES.values()))
-
-
 @dataclass
 class Study:
     """Make the records of a named study, run by run; finished ones are skipped. Or make one of its measurements."""
 
-    name: Positional[Literal[_STUDIES]]  # which study
+    name: Positional[StudyName]  # which study
     case: str | None = None  # one case only
     seed: int | None = None  # this seed only; by default all that the study plans
     status: bool = False  # only list what is there, what is missing, and what was measured by other code
-    measure: Literal[_MEASURED] | None = None  # what to measure; while timing, nothing else should run on the machine
+    measure: MeasurementName | None = None  # what to measure; while timing, nothing else should run on the machine
     confirm: bool = False  # repeat a small part of that measurement, to show that the code of today makes the same
     out: Path = RESULTS  # folder that holds a folder for each study
     data: Path | None = None  # where full data sets are kept
@@ -273,7 +277,7 @@ def _parse(commands, argv: list[str]):
 
 
 def _trains(command: object) -> bool:
-    return isinstance(command, Train) or isinstance(command, Study) and not command.status and command.measure is None
+    return isinstance(command, Train) or (isinstance(command, Study) and not command.status and command.measure is None)
 
 
 _GO_ON = "the same command goes on after the last finished epoch"

@@ -173,8 +173,8 @@ def _read(name: str, classes: tuple[str, ...], path: Path, again: str) -> Datase
             )
         # A clone, since contiguous() leaves the strides of images of one channel, and convolutions then take them for
         # channels last, which is slower on a CPU.
-        images = torch.from_numpy(images).permute(0, 3, 1, 2).clone(memory_format=torch.contiguous_format)
-        splits.append(Images(images, torch.from_numpy(labels).long()))
+        pixels = torch.from_numpy(images).permute(0, 3, 1, 2).clone(memory_format=torch.contiguous_format)
+        splits.append(Images(pixels, torch.from_numpy(labels).long()))
     train, test = splits
     if train.images.shape[1:] != test.images.shape[1:]:
         shapes = [tuple(part.images.shape[1:]) for part in splits]
@@ -206,7 +206,7 @@ def _download(name: str, kind: str, path: Path) -> None:
                 labels = part.labels if kind == "SVHN" else part.targets
                 arrays[f"{split}_labels"] = np.asarray(labels, dtype=np.uint8)
             finished = Path(folder) / path.name
-            np.savez(finished, **arrays)
+            np.savez(finished, **arrays)  # type: ignore[arg-type]  # its stub takes one for allow_pickle
             finished.replace(path)  # so that an interrupted download never leaves half a file
     except (OSError, RuntimeError, HTTPException) as error:
         raise DataError(

@@ -63,8 +63,8 @@ def odeint_adjoint(
         return dz
 
     trained = [p for p in parameters if p.requires_grad]
-    dynamics = under_this_autocast(dynamics, z0.device.type)
-    return _Adjoint.apply(dynamics, solve, solve_back or solve, times, z0, *trained)
+    same = under_this_autocast(dynamics, z0.device.type)
+    return _Adjoint.apply(same, solve, solve_back or solve, times, z0, *trained)
 
 
 def under_this_autocast(f: Dynamics, device: str) -> Dynamics:
@@ -136,12 +136,12 @@ class _Adjoint(torch.autograd.Function):
             _, a, g = ctx.solve_back(backward_dynamics, y, times[[i, i - 1]])[-1].split(sizes)
             a = a.view(shape)
 
-        dtimes = None
+        dtimes: Tensor | None = None
         if ctx.needs_input_grad[3]:
             speeds = [ctx.f(t.to(z.dtype), z) for t, z in zip(times, states)]
-            dtimes = [(part * speed).sum() for part, speed in zip(w, speeds)]
-            dtimes[0] = -(a * speeds[0]).sum()  # z0 is given, whatever t0 is
-            dtimes = torch.stack(dtimes).to(times)
+            at_times = [(part * speed).sum() for part, speed in zip(w, speeds)]
+            at_times[0] = -(a * speeds[0]).sum()  # z0 is given, whatever t0 is
+            dtimes = torch.stack(at_times).to(times)
         parts = g.split([p.numel() for p in theta])
         dtheta = (v.view_as(p).to(p.dtype) for v, p in zip(parts, theta))
         return None, None, None, dtimes, (a + w[0]).to(w.dtype), *dtheta
@@ -174,7 +174,7 @@ def odeint_checkpoint(
         return odeint(f, z0, times, method=method, statistics=statistics, **options)
     if times.requires_grad:
         raise ValueError("times get no gradient here; take odeint_adjoint")
-    tableau = TABLEAUS.get(method, method)  # an unknown name is odeint's to refuse
+    tableau = TABLEAUS.get(method, method) if isinstance(method, str) else method  # odeint refuses unknown names
     trained = [p for p in parameters if p.requires_grad]
     f = under_this_autocast(f, z0.device.type)
     return _Checkpoint.apply(f, times, tableau, statistics, options, z0, *trained)
@@ -193,7 +193,7 @@ class _Checkpoint(torch.autograd.Function):
             statistics.steps += seen.steps
         ctx.f, ctx.times, ctx.tableau = f, times.tolist(), tableau
         ctx.starts = [step.t for step in seen.steps if step.accepted]
-        ctx.save_for_backward(*seen.states, *theta)
+        ctx.save_for_backward(*(seen.states or ()), *theta)
         return states
 
     @staticmethod

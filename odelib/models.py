@@ -68,10 +68,11 @@ class Normalize(nn.Module):
 
     def set(self, images: UInt8[Tensor, "n c h w"]) -> None:
         """Take mean and standard deviation of these images; a channel that is constant keeps its scale."""
-        pixels = images.float() / 255
-        std = pixels.std(dim=(0, 2, 3))[:, None, None]
-        self.mean.copy_(pixels.mean(dim=(0, 2, 3))[:, None, None])
-        self.std.copy_(torch.where(std > 0, std, torch.ones_like(std)))
+        pixels, over = images.float() / 255, (0, 2, 3)
+        std = pixels.std(dim=over)
+        constant = images.amax(dim=over) == images.amin(dim=over)  # rounding leaves their std a little above 0
+        self.mean.copy_(pixels.mean(dim=over)[:, None, None])
+        self.std.copy_(torch.where(constant, torch.ones_like(std), std)[:, None, None])
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         return (x - self.mean) / self.std
@@ -79,13 +80,12 @@ class Normalize(nn.Module):
 
 def dynamics(network: Network, channels: int) -> nn.Module:
     """The right-hand side that `network` names, for a state of so many channels; by default an ODEfunc."""
-    convolution = CONVOLUTIONS[network.time]
-    if network.block_dropout:
-        plain = convolution
+    plain = CONVOLUTIONS[network.time]
 
-        def convolution(channels: int, channels_out: int) -> nn.Module:
-            return FixedDropout(plain(channels, channels_out), network.block_dropout)
+    def dropping(channels: int, channels_out: int) -> nn.Module:
+        return FixedDropout(plain(channels, channels_out), network.block_dropout)
 
+    convolution = dropping if network.block_dropout else plain
     parts = NORMS[network.norm], convolution, ACTIVATIONS[network.activation]
     if network.order == 1:
         return ODEfunc(channels, *parts)

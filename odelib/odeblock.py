@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -201,7 +201,8 @@ class ODEBlock(nn.Module):
     def _refuse_what_gets_no_gradient(self, dz: Tensor, t: Tensor, z: Tensor, reached: set[int]) -> None:
         """Follow the graph of dz = f(t, z) to the tensors that it begins with."""
         known = {id(t), id(z), *reached}
-        nodes, seen = [dz.grad_fn], {None, t.grad_fn, z.grad_fn}  # what t and z were made of is no matter of f
+        nodes: list[Any] = [dz.grad_fn]
+        seen = {None, t.grad_fn, z.grad_fn}  # what t and z were made of is no matter of f
         while nodes:
             node = nodes.pop()
             if node in seen:
@@ -249,7 +250,7 @@ class ODEBlock(nn.Module):
     def _solve_by_torchdiffeq(self, z: Tensor, times: list[float]) -> Tensor:
         f, s, grid = self._dynamics_of_this_solve(), self.solver, self._grid(times)
         options = grid | {"interp": "cubic"} if grid and len(times) > 2 else grid
-        solver = dict(method=s.method, rtol=s.rtol, atol=s.atol, options=options)
+        solver: dict[str, Any] = dict(method=s.method, rtol=s.rtol, atol=s.atol, options=options)
         moments = torch.tensor(times, dtype=torch.promote_types(z.dtype, torch.float32), device=z.device)
         if s.gradient == "direct":
             return odeint(f, z, moments, **solver)
@@ -260,7 +261,7 @@ class ODEBlock(nn.Module):
     def _solve_by_odelib(self, z: Tensor, times: list[float]) -> Tensor:
         f, s, theta = self._dynamics_of_this_solve(), self.solver, self._parameters_of_f
         moments = torch.tensor(times, dtype=torch.float64)  # on the CPU: a solver reads them, f never does
-        solver = dict(method=s.method, rtol=s.rtol, atol=s.atol, **self._grid(times))
+        solver: dict[str, Any] = dict(method=s.method, rtol=s.rtol, atol=s.atol, **self._grid(times))
         seen, warm = solvers.Statistics(), s.warm_start and self.training
         forward = dict(solver, statistics=seen, first_step=self._first_step if warm else None)
         if s.gradient == "direct":
@@ -276,7 +277,7 @@ class ODEBlock(nn.Module):
             states = gradients.odeint_adjoint(f, z, moments, there, theta, back)
         if warm and seen.steps:
             first = next(step for step in seen.steps if step.accepted)
-            factor = solvers.Controller().factor(first.ratio, 1.0, solvers.TABLEAUS[s.method].order)
+            factor = solvers.Controller().factor(first.ratio or 0.0, 1.0, solvers.TABLEAUS[s.method].order)
             self._first_step = abs(first.h) * factor
         return states
 

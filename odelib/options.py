@@ -25,7 +25,7 @@ class Options:
             object.__setattr__(self, field.name, value)  # equal options make equal values: 1 and 1.0, list and tuple
         for kind in type(self).__mro__:
             if "_check" in vars(kind):
-                kind._check(self)
+                vars(kind)["_check"](self)
 
     def part(self, kind: type[O]) -> O:
         """The options of one of the kinds that this value is made of: `config.part(Solver)`."""
@@ -64,8 +64,8 @@ def _fitted(name: str, value: Any, kind: Any) -> Any:
         return tuple(_fitted(name, part, allowed[0]) for part in value)
     if type(None) in allowed:  # float | None
         return None if value is None else _fitted(name, value, allowed[0])
-    number = {int: numbers.Integral, float: numbers.Real}.get(kind)
-    if number and isinstance(value, number) and not isinstance(value, bool):
+    number: type | None = {int: numbers.Integral, float: numbers.Real}.get(kind)
+    if number and isinstance(value, number) and type(value) is not bool:
         value = kind(value)
     fits = type(value) is kind and (kind is not float or math.isfinite(value)) and (kind is not str or value.strip())
     if not fits:

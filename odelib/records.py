@@ -20,6 +20,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch import device as Device  # `torch` is a field of Environment
 
 from odelib import __version__, sources
 from odelib.config import Config
@@ -70,7 +71,7 @@ class Environment:
     confirmed: tuple[Confirmation, ...] = ()
 
     @classmethod
-    def here(cls, device: torch.device, module: str | None = None) -> "Environment":
+    def here(cls, device: Device, module: str | None = None) -> "Environment":
         """The environment of this process, computing on `device`; `module` is the one that makes a measurement."""
         return cls(
             date=_now(),
@@ -97,7 +98,7 @@ class Environment:
         """Whether the code with this digest is the code that made the figures, or that confirmed them."""
         return digest in (self.sources, *(confirmation.sources for confirmation in self.confirmed))
 
-    def confirm(self, device: torch.device, module: str) -> "Environment":
+    def confirm(self, device: Device, module: str) -> "Environment":
         """The same with a note that the code of today makes the same figures."""
         note = Confirmation(_now(), hardware(device), sources.commit(), sources.digest(module))
         return replace(self, confirmed=(*self.confirmed, note))
@@ -121,7 +122,7 @@ class Record:
         write_atomically(Path(path), lambda part: part.write_text(self.to_json() + "\n", encoding="utf-8"))
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=1)
+        return json.dumps(asdict(self), indent=1)  # type: ignore[call-overload]  # every subclass is a dataclass
 
     @classmethod
     def load(cls: type[R], path: str | Path) -> R:

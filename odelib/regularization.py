@@ -63,7 +63,8 @@ class RegularizedODEBlock(NoisyODEBlock):
 
     def train(self, mode: bool = True) -> "RegularizedODEBlock":
         self.penalty = 0.0  # no solve has been made in this mode
-        return super().train(mode)
+        super().train(mode)
+        return self
 
     def __getstate__(self) -> dict:
         return self.__dict__ | {"penalty": 0.0}  # a tensor with a history cannot be copied, nor belongs into a copy

@@ -34,7 +34,7 @@ def count_saved_bytes(besides: Iterable[Tensor] = ()) -> Iterator[SavedBytes]:
     elsewhere = {t.untyped_storage().data_ptr() for t in besides}
     known = set()
     kept = []  # memory that is given back could be handed out again, at the same address
-    holders = Counter()  # how many saved tensors there are now, by the address of their memory
+    holders: Counter[int] = Counter()  # how many saved tensors there are now, by the address of their memory
 
     def pack(tensor: Tensor) -> _Holder:
         storage = tensor.untyped_storage()

@@ -397,7 +397,7 @@ def adaptive_steps(
 @torch.no_grad()
 def combine_error(h: float, tableau: Tableau, stages: list[Tensor]) -> Tensor:
     """The error estimate h sum_i error_i k_i of a step."""
-    return combine(torch.zeros_like(stages[0]), h, tableau.error, stages)
+    return combine(torch.zeros_like(stages[0]), h, tableau.error or (), stages)
 
 
 @torch.no_grad()

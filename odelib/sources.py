@@ -61,7 +61,7 @@ def imports(tree: ast.AST, root: Path = ROOT) -> Iterator[str]:
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.level:
             raise ValueError("relative imports are not followed; name the module in full")
-        elif isinstance(node, ast.ImportFrom):
+        elif isinstance(node, ast.ImportFrom) and node.module:
             below = [f"{node.module}.{alias.name}" for alias in node.names]
             names = [name if file(name, root) else node.module for name in below]
         else:

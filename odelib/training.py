@@ -77,11 +77,11 @@ def default_device() -> torch.device:
 
 def make_optimizer(model: nn.Module, training: Training) -> torch.optim.Optimizer:
     """The optimiser that `training` names, over all parameters of `model`."""
-    options = dict(lr=training.lr, weight_decay=training.weight_decay)
+    rate, decay = training.lr, training.weight_decay
     if training.optimizer == "sgd":
-        return torch.optim.SGD(model.parameters(), momentum=training.momentum, **options)
+        return torch.optim.SGD(model.parameters(), rate, momentum=training.momentum, weight_decay=decay)
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[training.optimizer]
-    return kind(model.parameters(), **options)
+    return kind(model.parameters(), rate, weight_decay=decay)
 
 
 def make_schedule(

@@ -1,5 +1,6 @@
 """Variations of the ODE block: other parts for ODEfunc, other states, another order."""
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -9,13 +10,18 @@ from odelib.odefunc import Time, TimeConv2d, group_norm
 from odelib.shapes import Float
 
 # Batch normalisation is here to show what it does: see the test of its trap.
-NORMS = {
+NORMS: dict[str, Callable[[int], nn.Module]] = {
     "group": group_norm,
     "layer": partial(nn.GroupNorm, 1),  # one group: each image over all its channels and pixels
     "batch": nn.BatchNorm2d,
     "none": lambda channels: nn.Identity(),
 }
-ACTIVATIONS = {"relu": nn.ReLU, "softplus": nn.Softplus, "tanh": nn.Tanh, "swish": nn.SiLU}
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "softplus": nn.Softplus,
+    "tanh": nn.Tanh,
+    "swish": nn.SiLU,
+}
 
 
 class AutonomousConv2d(nn.Conv2d):
@@ -24,11 +30,13 @@ class AutonomousConv2d(nn.Conv2d):
     def __init__(self, channels: int, channels_out: int):
         super().__init__(channels, channels_out, kernel_size=3, padding=1)
 
-    def forward(self, t: Time, z: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c_out h w"]:
+    def forward(  # type: ignore[override]  # it is called as TimeConv2d is
+        self, t: Time, z: Float[Tensor, "b c h w"]
+    ) -> Float[Tensor, "b c_out h w"]:
         return super().forward(z)
 
 
-CONVOLUTIONS = {"channel": TimeConv2d, "none": AutonomousConv2d}
+CONVOLUTIONS: dict[str, Callable[[int, int], nn.Module]] = {"channel": TimeConv2d, "none": AutonomousConv2d}
 
 
 class Augment(nn.Module):

@@ -19,7 +19,7 @@ from torchvision import datasets
 from torchvision.datasets.utils import extract_archive
 
 import odelib.data
-from odelib import DataError, Images, load_dataset
+from odelib import DataError, Images, Selection, load_dataset, prepare
 from odelib.data import NAMES, batches, data_root, random_crop, random_flip
 
 # Samples
@@ -112,6 +112,51 @@ def test_a_limit_draws_from_all_classes_though_a_folder_is_sorted_by_class(tiny)
     images = numbered(90)
     data = replace(tiny, train=images.pick(images.labels.argsort())).limit(30)
     assert data.train.labels.bincount().min() >= 5
+
+
+def test_held_out_images_are_of_all_classes_though_a_folder_is_sorted_by_class(tiny):
+    """Unshuffled, the first class would vanish from what is trained on."""
+    images = numbered(90)
+    data = replace(tiny, train=images.pick(images.labels.argsort())).hold_out(1 / 3)
+    for part in (data.train, data.validation):
+        assert part.labels.bincount(minlength=3).min() >= 5
+
+
+@pytest.mark.parametrize("share", [0.001, 0.999])
+def test_a_share_that_leaves_no_image_on_one_side_is_refused(tiny, share):
+    """48 images: a thousandth of them is none."""
+    with pytest.raises(DataError, match=f"a validation share of {share} leaves no image on one side of 48"):
+        prepare(tiny, Selection(validation=share))
+
+
+def test_what_is_asked_for_is_held_out_and_of_the_rest_so_many_are_left(tiny):
+    data = replace(tiny, train=numbered(60))
+    assert prepare(data, Selection()) is data
+    held_out = prepare(data, Selection(validation=0.25))
+    assert len(held_out.train) == 45 and len(held_out.validation) == 15
+    limited = prepare(data, Selection(train_images=20))
+    assert torch.equal(limited.train.images, data.limit(20).train.images) and limited.validation is None
+    both = prepare(data, Selection(validation=0.25, train_images=20))
+    assert torch.equal(both.validation.images, held_out.validation.images) and len(both.train) == 20
+    train, rest = (set(part.images.flatten().tolist()) for part in (both.train, held_out.train))
+    assert train < rest and both.test is data.test
+
+
+def test_images_are_prepared_once(tiny):
+    """Whoever hands over prepared data gets no fewer."""
+    selection = Selection(validation=0.25, train_images=20)
+    once = prepare(replace(tiny, train=numbered(60)), selection)
+    again = prepare(once, selection)
+    assert torch.equal(again.validation.images, once.validation.images)
+    assert set(again.train.images.flatten().tolist()) == set(once.train.images.flatten().tolist())
+
+
+def test_a_data_set_moves_as_a_whole(tiny):
+    """To a device that only remembers shapes, as on a GPU."""
+    data = tiny.hold_out(0.25).to("meta")
+    for part in (data.train, data.test, data.validation):
+        assert part.images.device.type == part.labels.device.type == "meta"
+    assert tiny.to("meta").validation is None
 
 
 def test_more_images_than_there_are_cannot_be_kept(tiny):
@@ -374,7 +419,7 @@ def fake_svhn(root, split, download):
 
 @pytest.mark.parametrize("name, cls, fake", [("cifar10", "CIFAR10", fake_cifar), ("svhn", "SVHN", fake_svhn)])
 def test_colour_images_of_a_download_are_stored_channels_last_and_read_back(monkeypatch, tmp_path, name, cls, fake):
-    use(monkeypatch, name, cls, fake)
+    use(monkeypatch, cls, fake)
     data = load_dataset(name, tmp_path)
     assert len(data.train) == 3 and len(data.test) == 2
     assert data.train.labels.tolist() == [0, 1, 2]
@@ -387,19 +432,15 @@ def test_colour_images_of_a_download_are_stored_channels_last_and_read_back(monk
 
 @pytest.mark.parametrize("name, cls", [("mnist", "MNIST"), ("fashion-mnist", "FashionMNIST")])
 def test_grey_images_of_a_download_get_a_channel_and_are_read_back(monkeypatch, tmp_path, name, cls):
-    use(monkeypatch, name, cls, fake_mnist)
+    use(monkeypatch, cls, fake_mnist)
     data = load_dataset(name, tmp_path)
     assert torch.equal(data.train.images, fake_mnist(None, True, True).data[:, None])
     assert data.test.labels.tolist() == [0, 1] and data.channels == 1
 
 
-def use(monkeypatch, name, cls, fake):
-    """Put a class that makes `fake` in the place of torchvision's; odelib holds some of them already."""
-    made = type(cls, (), {"__new__": lambda cls, *args, **options: fake(*args, **options)})
-    monkeypatch.setattr(datasets, cls, made)
-    if cls != "SVHN":
-        classes, _ = odelib.data.SETS[name]
-        monkeypatch.setitem(odelib.data.SETS, name, (classes, odelib.data._by_train_flag(made)))
+def use(monkeypatch, cls, fake):
+    """Put a class that makes `fake` in the place of torchvision's."""
+    monkeypatch.setattr(datasets, cls, fake)
 
 
 def idx(array):
@@ -446,13 +487,13 @@ def test_svhn_is_read_from_files_in_the_published_format(monkeypatch, tmp_path):
 
 
 def test_a_set_is_downloaded_once(monkeypatch, tmp_path):
-    use(monkeypatch, "mnist", "MNIST", fake_mnist)
+    use(monkeypatch, "MNIST", fake_mnist)
     first = load_dataset("mnist", tmp_path)
 
     def refuse(root, train, download):
         raise AssertionError("downloaded again")
 
-    use(monkeypatch, "mnist", "MNIST", refuse)
+    use(monkeypatch, "MNIST", refuse)
     assert torch.equal(load_dataset("mnist", tmp_path).train.images, first.train.images)
 
 
@@ -462,7 +503,7 @@ def test_nothing_but_the_npz_stays_in_the_data_root(monkeypatch, tmp_path):
         (Path(root) / "raw" / "archive.gz").write_bytes(b"x")
         return fake_mnist(root, train, download)
 
-    use(monkeypatch, "mnist", "MNIST", littering)
+    use(monkeypatch, "MNIST", littering)
     load_dataset("mnist", tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mnist.npz"]
 
@@ -486,7 +527,7 @@ def test_a_failed_download_is_one_line_and_leaves_nothing_behind(monkeypatch, tm
             raise error
         return fake_mnist(root, train, download)
 
-    use(monkeypatch, "mnist", "MNIST", failing)
+    use(monkeypatch, "MNIST", failing)
     with pytest.raises(DataError, match="mnist could not be downloaded to .*mnist.npz") as caught:
         load_dataset("mnist", tmp_path)
     assert "\n" not in str(caught.value)

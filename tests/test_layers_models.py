@@ -9,8 +9,10 @@ import torch.nn.functional as F
 from torch import nn
 from torchdiffeq import odeint
 
-from odelib import Config, ImageClassifier, build, count_parameters
-from odelib.layers import ResBlock, STEMS, head
+from odelib import Config, ImageClassifier, Images, Network, ODEBlock, Solver, build, count_parameters, load_dataset
+from odelib.layers import STEMS, ResBlock, head
+from odelib.models import Normalize
+from odelib.odeblock import ode_blocks
 
 MNIST = dict(channels=1, classes=10)
 CIFAR = dict(channels=3, classes=10)
@@ -82,7 +84,7 @@ class Published:
 @pytest.mark.parametrize("width", [8, 64])
 def test_logits_are_those_of_the_published_formula(stem, options, width):
     config = Config(stem=stem, width=width, **options)
-    model = perturbed(ImageClassifier(config, **MNIST)).eval()
+    model = perturbed(ImageClassifier(config, config, **MNIST)).eval()
     x = torch.rand(3, 1, 28, 28)
     with torch.no_grad():
         logits = model(x)
@@ -92,7 +94,7 @@ def test_logits_are_those_of_the_published_formula(stem, options, width):
 
 def test_logits_of_normalised_colour_images_are_those_of_the_formula(sample):
     config = Config(normalize=True, width=8, dropout=0.5)
-    model = perturbed(ImageClassifier(config, **CIFAR)).eval()
+    model = perturbed(ImageClassifier(config, config, **CIFAR)).eval()
     model.normalize.mean.copy_(torch.tensor([0.5, 0.4, 0.3])[:, None, None])
     model.normalize.std.copy_(torch.tensor([0.2, 0.3, 0.4])[:, None, None])
     x = torch.rand(2, 3, 32, 32)
@@ -115,12 +117,12 @@ def test_logits_of_normalised_colour_images_are_those_of_the_formula(sample):
     ],
 )
 def test_parameters_on_mnist_are_those_published(stem, options, parameters):
-    assert count_parameters(ImageClassifier(Config(stem=stem, **options), **MNIST)) == parameters
+    assert count_parameters(ImageClassifier(Network(stem=stem, **options), Solver(), **MNIST)) == parameters
 
 
 @pytest.mark.parametrize("stem, parameters", [("conv", 209_418), ("res", 234_122)])
 def test_parameters_on_cifar_are_those_published(stem, parameters):
-    assert count_parameters(ImageClassifier(Config(stem=stem), **CIFAR)) == parameters
+    assert count_parameters(ImageClassifier(Network(stem=stem), Solver(), **CIFAR)) == parameters
 
 
 @pytest.mark.parametrize(
@@ -135,7 +137,7 @@ def test_parameters_on_cifar_are_those_published(stem, parameters):
     ],
 )
 def test_the_stem_makes_states_of_the_published_shape(stem, sizes, side, state):
-    model = ImageClassifier(Config(stem=stem, network="none"), **sizes)
+    model = ImageClassifier(Network(stem=stem, network="none"), Solver(), **sizes)
     assert model.stem(torch.rand(2, sizes["channels"], side, side)).shape == (2, *state)
 
 
@@ -202,14 +204,48 @@ def test_building_draws_nothing_from_the_global_generator(tiny):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_normalised_training_images_have_mean_0_and_deviation_1_in_every_channel(sample):
-    from odelib import load
+@pytest.mark.parametrize("there", [True, False])
+def test_building_leaves_the_generators_of_cuda_alone(tiny, monkeypatch, there):
+    """torch.manual_seed, which seeds all devices, would also queue it for a CUDA that is first used later."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    touched = []
+    for name in ("manual_seed", "manual_seed_all", "set_rng_state", "set_rng_state_all"):
+        monkeypatch.setattr(torch.cuda, name, lambda *_, name=name: touched.append(name))
+    build(Config(width=8), tiny)
+    assert not touched
+    torch.manual_seed(0)
+    assert touched == ["manual_seed_all"]
 
+
+def test_normalised_training_images_have_mean_0_and_deviation_1_in_every_channel(sample):
     for data in (sample, load_dataset("cifar10-sample")):
         model = build(Config(width=8, normalize=True), data)
         x = model.normalize(data.train.images.float() / 255)
         torch.testing.assert_close(x.mean(dim=(0, 2, 3)), torch.zeros(data.channels), rtol=0, atol=1e-4)
         torch.testing.assert_close(x.std(dim=(0, 2, 3)), torch.ones(data.channels), rtol=0, atol=1e-4)
+
+
+def test_held_out_and_test_images_have_no_say_in_the_normalisation(sample):
+    data = sample.hold_out(0.25)
+    white = Images(torch.full_like(data.test.images, 255), data.test.labels)
+    models = [build(Config(width=8, normalize=True), d) for d in (data, replace(data, test=white, validation=white))]
+    assert torch.equal(models[0].normalize.mean, models[1].normalize.mean)
+    assert torch.equal(models[0].normalize.std, models[1].normalize.std)
+    assert models[0].normalize.mean.item() == pytest.approx((data.train.images / 255).mean().item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("grey", [0, 51, 100, 200, 255])
+def test_a_channel_that_is_constant_is_centred_and_keeps_its_scale(grey):
+    """Its deviation comes out as 0 or, by rounding, as next to nothing: divided by it, a channel is NaN or noise."""
+    images = load_dataset("cifar10-sample").train.images[:50].clone()
+    images[:, 1] = grey
+    normalize = Normalize(3)
+    normalize.set(images)
+    x = normalize(images.float() / 255)
+    torch.testing.assert_close(x[:, 1], torch.zeros_like(x[:, 1]), rtol=0, atol=1e-6)
+    assert normalize.std[1] == 1
+    assert normalize(torch.ones(1, 3, 2, 2))[0, 1, 0, 0].item() == pytest.approx(1 - grey / 255, abs=1e-6)
+    torch.testing.assert_close(x[:, ::2].std(dim=(0, 2, 3)), torch.ones(2), rtol=0, atol=1e-4)
 
 
 def test_normalisation_is_stored_but_not_trained(tiny):
@@ -225,15 +261,23 @@ def test_frozen_parameters_are_not_counted():
     assert count_parameters(layer) == 6
 
 
-def test_network_hands_its_solver_options_to_the_block():
-    config = Config(width=8, method="rk4", step_size=0.5, gradient="adjoint", rtol=1e-4, atol=1e-5)
-    block = ImageClassifier(config, **MNIST).block
-    for name in ("method", "step_size", "gradient", "rtol", "atol"):
-        assert getattr(block, name) == getattr(config, name)
-    assert (block.t0, block.t1) == (0, 1)
+def test_network_hands_its_solver_to_every_block():
+    solver = Solver("rk4", step_size=0.5, gradient="adjoint", rtol=1e-4, atol=1e-5)
+    block = ImageClassifier(Network(width=8), solver, **MNIST).block
+    assert isinstance(block, ODEBlock) and block.solver == solver and (block.t0, block.t1) == (0, 1)
+    for options in (dict(scales=3), dict(extra_channels=4), dict(kinetic=0.1), dict(block_dropout=0.1)):
+        blocks = ode_blocks(ImageClassifier(Network(width=8, **options), solver, **MNIST))
+        assert len(blocks) == options.get("scales", 1) and all(block.solver == solver for block in blocks)
+
+
+def test_a_config_stands_for_network_and_solver(tiny):
+    config = Config(width=8, method="rk4", step_size=0.5, seed=3, normalize=True)
+    model = build(config, tiny)
+    assert model.block.solver == config.part(Solver) and type(model.block.solver) is Solver
+    assert (model.channels, model.classes) == (1, 10)
 
 
 @pytest.mark.parametrize("x", [torch.rand(1, 28, 28), torch.zeros(2, 1, 28, 28, dtype=torch.uint8)])
 def test_images_of_wrong_shape_or_type_are_refused_while_testing(x):
     with pytest.raises(jaxtyping.TypeCheckError):
-        ImageClassifier(Config(width=8), **MNIST)(x)
+        ImageClassifier(Network(width=8), Solver(), **MNIST)(x)

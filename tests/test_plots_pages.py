@@ -195,11 +195,41 @@ def test_confusion_is_in_percent_of_the_true_class():
     }
 
 
-def test_a_table_sets_numbers_to_the_right_and_text_to_the_left(monkeypatch):
+def shown_table(monkeypatch, header, rows):
     shown = []
     monkeypatch.setattr(pages, "display", shown.append)
-    pages.table(["name", "n", "share"], [["a", 3, "0.5%"], ["b", 4, "1%"]])
-    assert shown[0].data.splitlines()[1:] == ["| :-- | --: | --: |", "| a | 3 | 0.5% |", "| b | 4 | 1% |"]
+    pages.table(header, rows)
+    return shown[0].data.splitlines()
+
+
+def test_a_table_sets_numbers_to_the_right_and_text_to_the_left(monkeypatch):
+    lines = shown_table(monkeypatch, ["name", "n", "share"], [["a", 3, "0.5%"], ["b", 4, "1%"]])
+    assert lines == ["| name | n | share |", "| :-- | --: | --: |", "| a | 3 | 0.5% |", "| b | 4 | 1% |"]
+
+
+@pytest.mark.parametrize(
+    "column, side",
+    [
+        (["-0.31", "+0.50"], "--:"),
+        (["−0.31", 0.5], "--:"),
+        (["1.50 (1.00 to 2.00)", "26.0 + 0.0"], "--:"),
+        (["1e-3", "12 ms"], "--:"),
+        (["–", 3, ""], "--:"),
+        (["a", "3"], ":--"),
+        (["3", "a"], ":--"),
+        (["3 runs of x"], ":--"),
+        (["2.9.0", "dopri5"], ":--"),
+        (["–", ""], ":--"),
+        (["resnet-1"], ":--"),
+    ],
+)
+def test_all_cells_of_a_column_say_where_it_stands(monkeypatch, column, side):
+    lines = shown_table(monkeypatch, ["case", "value"], [["x", cell] for cell in column])
+    assert lines[1] == f"| :-- | {side} |"
+
+
+def test_a_table_without_rows_shows_its_header(monkeypatch):
+    assert shown_table(monkeypatch, ["case", "n"], []) == ["| case | n |", "| :-- | :-- |"]
 
 
 def test_glue_does_nothing_where_the_books_tools_are_not_installed(monkeypatch):

@@ -1,9 +1,12 @@
-"""The README quotes results: every number must be that of the records."""
+"""The README quotes results, which must be those of the records, and code and commands, which must work."""
 
+import re
+import shlex
 from pathlib import Path
 
 import pytest
 
+from odelib import cli
 from odelib.studies import STUDIES
 from odelib.studies.summary import mean_and_range
 
@@ -24,3 +27,35 @@ def test_the_results_are_those_of_the_records(name):
     assert study
     for case, runs in study.items():
         assert row(case, runs) in text
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def test_the_example_of_a_network_of_ones_own_runs(tiny, monkeypatch, capsys):
+    """On few images, with an f, a network and an optimiser that are not odelib's."""
+    (example,) = blocks("python")
+    monkeypatch.setattr("odelib.data.load_dataset", lambda name: {"mnist-sample": tiny}[name])
+    exec(example, {})
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in lines] == ["1", "2", "3"]
+    assert all("NFE  4.0 +  4.0" in line for line in lines)
+
+
+def commands():
+    lines = [line for block in blocks("bash") for line in block.splitlines()]
+    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("odelib ")]
+
+
+def test_there_are_commands_of_every_kind():
+    assert {words[0] for words in commands()} == {"train", "evaluate", "data", "show", "study", "benchmark"}
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_a_command_is_understood(words, monkeypatch):
+    called = []
+    for name in ("Train", "Evaluate", "Data", "Show", "Study", "Benchmark"):
+        monkeypatch.setattr(getattr(cli, name), "__call__", lambda self: called.append(type(self).__name__.lower()))
+    assert cli.main(words) == 0
+    assert called == [words[0]]

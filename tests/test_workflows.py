@@ -13,7 +13,8 @@ def test_the_key_of_the_cached_build_names_all_inputs_of_the_pages(monkeypatch):
     workflow = (ROOT / ".github" / "workflows" / "check.yml").read_text(encoding="utf-8")
     key = re.search(r"key: .*hashFiles\((.*)\)", workflow).group(1)
     hashed = {path for glob in re.findall(r"'(.+?)'", key) for path in ROOT.glob(re.sub(r"\*\*$", "**/*", glob))}
-    inputs = (*PATTERNS, "book/*.md", "book/*.bib", "book/_ext/*.py", "_config.yml", "_toc.yml", "pyproject.toml")
+    pages = ("book/*.md", "book/*.bib", "book/_ext/*.py", "_config.yml", "_toc.yml")
+    inputs = (*PATTERNS, *pages, "odelib/**/*.py", "pyproject.toml")
     for pattern in inputs:
         found = set(ROOT.glob(pattern))
         assert found and found <= hashed, pattern

@@ -106,9 +106,9 @@ def sprite(images: UInt8[Tensor, "n 1 h w"], columns: int) -> str:
     """One picture of all images, dark on white, `columns` in a row, as the text of a data URI."""
     n, _, height, width = images.shape
     rows = -(-n // columns)
-    sheet = np.zeros((rows * columns, height, width), dtype=np.uint8)
-    sheet[:n] = images[:, 0].cpu().numpy()
-    sheet = sheet.reshape(rows, columns, height, width).swapaxes(1, 2).reshape(rows * height, columns * width)
+    cells = np.zeros((rows * columns, height, width), dtype=np.uint8)
+    cells[:n] = images[:, 0].cpu().numpy()
+    sheet = cells.reshape(rows, columns, height, width).swapaxes(1, 2).reshape(rows * height, columns * width)
     png = io.BytesIO()
     # 16 greys save a third of the bytes.
     Image.fromarray(255 - sheet).quantize(16).save(png, format="PNG", optimize=True)

@@ -1,6 +1,7 @@
 """Figures from records and images: data in, a matplotlib Figure out, nothing else touched."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -17,7 +18,7 @@ from odelib.studies.summary import signed
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 Point = tuple[int | float, int | float]  # x, y
-STYLE = {
+STYLE: dict[str, Any] = {
     "axes.prop_cycle": plt.cycler(color=COLORS, marker=MARKERS),
     "axes.grid": True,
     "axes.spines.right": False,
@@ -42,12 +43,12 @@ LABELS = {
 }
 
 
-def subplots(rows: int, columns: int, style: dict | None = None, **options) -> tuple[Figure, np.ndarray]:
+def subplots(rows: int, columns: int, style: dict[str, Any] | None = None, **options: Any) -> tuple[Figure, np.ndarray]:
     """An array of panels in the book's style, as plt.subplots has it; `style` changes it.
 
     pyplot forgets the figure at once, so that a notebook shows it only where it is asked to.
     """
-    with plt.rc_context({**STYLE, **(style or {})}):
+    with plt.rc_context(STYLE | (style or {})):  # type: ignore[arg-type]  # its stub wants every key as a Literal
         figure, axes = plt.subplots(rows, columns, squeeze=False, **options)
     plt.close(figure)
     return figure, axes
@@ -101,7 +102,7 @@ def _mean_and_band(ax: Axes, repeats: Sequence[Run], name: str, label: str) -> N
     x = np.arange(1, epochs + 1)
     (line,) = ax.plot(x, values.mean(axis=0), label=label)
     ax.fill_between(x, values.min(axis=0), values.max(axis=0), color=line.get_color(), alpha=0.2)
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.locator_params(axis="x", integer=True)
 
 
 def against_steps(
@@ -244,8 +245,8 @@ def effects(
 
 def confusion(counts: Int64[Tensor, "n n"], classes: Sequence[str]) -> Figure:
     """Of the images of each class (a row of `counts`), the share in percent that is taken for each class (a column)."""
-    n, counts = len(classes), counts.numpy()
-    percent = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    n, counted = len(classes), counts.numpy()
+    percent = 100 * counted / np.maximum(counted.sum(axis=1, keepdims=True), 1)
     figure, ((ax,),) = subplots(1, 1, {"axes.grid": False}, figsize=(1.5 + 0.45 * n, 1.2 + 0.42 * n))
     ax.imshow(percent, cmap="Blues", vmin=0, vmax=100)
     for row, column in np.ndindex(n, n):

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import cycle, islice
-from typing import ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,8 +18,8 @@ from odelib.measurements.measurement import Measurement, Subject, Timed
 from odelib.measurements.other_libraries import block_passes
 from odelib.measurements.timing import interleave
 from odelib.models import ImageClassifier
-from odelib.odeblock import ODEBlock, Solver
-from odelib.odefunc import TimeConv2d
+from odelib.odeblock import ODEBlock, Solver, change_solver, ode_blocks
+from odelib.odefunc import ODEfunc, TimeConv2d
 from odelib.records import Environment, Record
 from odelib.saved_bytes import count_saved_bytes
 from odelib.training import Training, make_optimizer, train_step
@@ -140,9 +140,9 @@ class Benchmark(Record):
                 f"{row.peak_bytes / 1e6:6.1f} {row.theta_error:6.3f}"
             )
         lines.append("one pass of the block, forward and backward:")
-        for row in self.libraries:
+        for other in self.libraries:
             lines.append(
-                f"{row.library:46} {row.nfe:>11} {1e3 * row.quartiles[1]:7.1f} {'':14} {row.theta_error:6.3f}"
+                f"{other.library:46} {other.nfe:>11} {1e3 * other.quartiles[1]:7.1f} {'':14} {other.theta_error:6.3f}"
             )
         return "\n".join(lines)
 
@@ -161,10 +161,11 @@ class ConcatConv2d(nn.Module):
 def network_of(case: str, solver: Solver, trained: ImageClassifier) -> ImageClassifier:
     """A copy of the trained network, in training mode, with the solver and the time channel of a case."""
     model = copy.deepcopy(trained)
-    f = model.block.f
+    change_solver(model, solver)
     if case.endswith(_CONCATENATED):
-        f.conv1, f.conv2 = ConcatConv2d(f.conv1), ConcatConv2d(f.conv2)
-    model.block = ODEBlock(f, solver)
+        for f in (block.f for block in ode_blocks(model)):
+            assert isinstance(f, ODEfunc) and isinstance(f.conv1, TimeConv2d) and isinstance(f.conv2, TimeConv2d)
+            f.conv1, f.conv2 = ConcatConv2d(f.conv1), ConcatConv2d(f.conv2)
     return model.train()
 
 
@@ -189,20 +190,20 @@ def measure_benchmark(
     models = {case: network_of(case, solver, trained) for case, solver in cases.items()}
     blockless = copy.deepcopy(trained).train()
     blockless.block = nn.Identity()
-    nfe = {case: [] for case in models}
+    nfe: dict[str, list[tuple[int, int]]] = {case: [] for case in models}
 
     def training_step(model: ImageClassifier, seen: list) -> Callable[[], None]:
         optimizer, order = make_optimizer(model, Training()), cycle(steps_in)
         optimizer.param_groups[0]["lr"] = 0.0
         return lambda: seen.append(train_step(model, optimizer, *next(order))[1:])
 
-    f, x = trained.block.f, steps_in[0][0]
+    f, x = subject.f, steps_in[0][0]
     with torch.no_grad():
         z = trained.stem(trained.normalize(x))
 
     ways = {way: _dynamics(way, f) for way in evaluations}
     passes, w = block_passes(f), torch.ones_like(z)
-    actions = {case: training_step(model, nfe[case]) for case, model in models.items()}
+    actions: dict[str, Callable[[], object]] = {case: training_step(m, nfe[case]) for case, m in models.items()}
     actions |= {
         "without block": training_step(blockless, []),
         **{f"{way}, forward": partial(_evaluate, way, g, z) for way, g in ways.items()},
@@ -221,12 +222,13 @@ def measure_benchmark(
 
     rows = []
     for case, model in models.items():
+        [block] = ode_blocks(model)
         nfe_forward, nfe_backward = np.mean(nfe[case][-rounds:], axis=0).tolist()
-        forward, both = bare["bf16" if model.block.solver.bf16 else "fp32"].medians
-        there = both if model.block.solver.gradient == "direct" else forward
+        forward, both = bare["bf16" if block.solver.bf16 else "fp32"].medians
+        there = both if block.solver.gradient == "direct" else forward
         floor = np.median(without_block) + nfe_forward * there + nfe_backward * both
-        for _ in range(_BATCHES if model.block.solver.warm_start else 1):  # until a warm start has settled
-            gradient = block_gradient(model.block, problem.z, problem.cotangent)
+        for _ in range(_BATCHES if block.solver.warm_start else 1):  # until a warm start has settled
+            gradient = block_gradient(block, problem.z, problem.cotangent)
         rows.append(
             BenchmarkRow(
                 case,
@@ -234,7 +236,7 @@ def measure_benchmark(
                 nfe_backward,
                 tuple(seconds[case]),
                 float(floor),
-                peak_bytes(model.block, z),
+                peak_bytes(block, z),
                 relative(gradient.theta, problem.exact.theta),
                 relative(gradient.state, problem.exact.state),
             )
@@ -271,14 +273,14 @@ def peak_bytes(block: ODEBlock, z: Tensor) -> int:
     return saved.peak
 
 
-def _dynamics(way: str, f: nn.Module) -> nn.Module:
+def _dynamics(way: str, f: nn.Module) -> Any:
     """f, made ready to be computed in one of the ways of EVALUATIONS."""
     if way == "channels last":
         return copy.deepcopy(f).to(memory_format=torch.channels_last)
     return torch.compile(f) if way == "compiled" else f
 
 
-def _evaluate(way: str, f: nn.Module, z: Tensor, differentiate: bool = False) -> None:
+def _evaluate(way: str, f: Any, z: Tensor, differentiate: bool = False) -> None:
     layout = torch.channels_last if way == "channels last" else torch.contiguous_format
     t, z = z.new_tensor(0.5), z.detach().contiguous(memory_format=layout)
     for _ in range(_REPEATS):

@@ -68,7 +68,7 @@ def block_gradient(block: ODEBlock, z: Tensor, cotangent: Tensor) -> Gradient:
     with count_evaluations(block) as forward:
         end = block(z)
     with count_evaluations(block) as backward:
-        state, *theta = torch.autograd.grad(end, [z, *block.f.parameters()], cotangent)
+        state, *theta = torch.autograd.grad(end, [z, *block.parameters()], cotangent)
     return Gradient(state.flatten(), torch.cat([g.flatten() for g in theta]), forward.n, backward.n)
 
 
@@ -78,7 +78,7 @@ class Problem:
     def __init__(self, subject: Subject, images: int):
         x, y = next(batches(subject.data.test.to(subject.device), images))
         model = subject.trained.to(subject.device)
-        self.f = model.block.f
+        self.f = subject.f
         with torch.no_grad():
             self.z = model.stem(model.normalize(x))
             end = ODEBlock(self.f, Solver(rtol=1e-6, atol=1e-6))(self.z)

@@ -8,12 +8,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from torch import nn
 
 from odelib import sources
 from odelib.config import Config
 from odelib.data import Dataset
 from odelib.errors import RecordError
 from odelib.models import ImageClassifier
+from odelib.odeblock import ODEBlock
 from odelib.records import Record, load_weights
 
 
@@ -33,6 +35,14 @@ class Subject:
         if self.network is None:
             raise RecordError("this study names no trained network to measure")
         return self.network
+
+    @property
+    def f(self) -> nn.Module:
+        """The dynamics of that network. Raises RecordError where it has not one ODE block, with a module in it."""
+        block = self.trained.block
+        if not isinstance(block, ODEBlock) or not isinstance(block.f, nn.Module):
+            raise RecordError("the network to measure must have one ODE block")
+        return block.f
 
     def networks(self) -> Iterator[tuple[str, int, ImageClassifier]]:
         """The networks of the cases whose weights lie in the folder: case, seed, model on the device.
@@ -91,7 +101,8 @@ class Measurement:
         record = self.record.load(path)
         found = disagreements(record, self.measure(subject, **options, **self.small))
         if not found:
-            replace(record, environment=record.environment.confirm(subject.device, self.module)).save(path)
+            confirmed: Any = record  # a dataclass, as all records are
+            replace(confirmed, environment=record.environment.confirm(subject.device, self.module)).save(path)
         return found
 
 
@@ -102,18 +113,17 @@ def disagreements(old: Any, new: Any, where: str = "") -> list[str]:
     must lie within the old quartiles. Whole numbers and words must be the same, other floats nearly so. What follows
     from times (`DERIVED`) and the environment are not compared.
     """
+    found: list[str] = []
     if is_dataclass(old):
         skipped = ("environment", *getattr(old, "DERIVED", ()))
-        found = [
-            disagreements(getattr(old, field.name), getattr(new, field.name), f"{where} {field.name}".strip())
-            for field in fields(old)
-            if field.name not in skipped
-        ]
-        return [sentence for part in found for sentence in part]
+        for field in fields(old):
+            if field.name not in skipped:
+                place = f"{where} {field.name}".strip()
+                found += disagreements(getattr(old, field.name), getattr(new, field.name), place)
+        return found
     if isinstance(new, tuple) and new and is_dataclass(new[0]):
-        key = type(new[0]).KEY
+        key: tuple[str, ...] = getattr(new[0], "KEY")  # noqa: B009
         rows = {tuple(getattr(row, name) for name in key): row for row in old}
-        found = []
         for row in new:
             name = tuple(getattr(row, part) for part in key)
             label = f"{where} {' '.join(str(part) for part in name)}".strip()

@@ -47,7 +47,7 @@ def measure_memory(subject: Subject, batch_size: int = 128, sizes: slice = slice
     """
     x, _ = next(batches(subject.data.train.to(subject.device), batch_size))
     trained = subject.trained.to(subject.device)
-    f = trained.block.f
+    f = subject.f
     with torch.no_grad():
         z = trained.stem(trained.normalize(x))
 
@@ -58,13 +58,13 @@ def measure_memory(subject: Subject, batch_size: int = 128, sizes: slice = slice
         assert out.requires_grad
         return saved.n
 
-    rows = []
+    rows: list[SavedByBlock] = []
     cases = (config for config in subject.cases.values() if config.network == "odenet")
     for solver in dict.fromkeys(Solver(c.method, gradient=c.gradient, library=c.library) for c in cases):
-        sizes_of = TOLERANCES if solver.adaptive else STEPS
-        for size in sizes_of[sizes]:
-            options = dict(rtol=size, atol=size) if solver.adaptive else dict(step_size=size)
-            block = ODEBlock(f, replace(solver, **options))
+        all_sizes: tuple[float, ...] = TOLERANCES if solver.adaptive else STEPS
+        for size in all_sizes[sizes]:
+            exact = replace(solver, rtol=size, atol=size) if solver.adaptive else replace(solver, step_size=size)
+            block = ODEBlock(f, exact)
             with count_evaluations(block) as seen:
                 n = saved_by(block)
             rows.append(

@@ -9,14 +9,14 @@ where f is written once more; it compiles the whole pass and checkpoints it. Tho
 from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 import torch
 import torchdiffeq
-from torch import Tensor
+from torch import Tensor, nn
 
 from odelib import solvers
-from odelib.odefunc import ODEfunc
 
 TOLERANCE = 1e-3
 
@@ -24,7 +24,7 @@ TOLERANCE = 1e-3
 BlockPass = Callable[[Tensor, Tensor], tuple[Tensor, list[Tensor], int]]
 
 
-def block_passes(f: ODEfunc) -> dict[str, BlockPass]:
+def block_passes(f: nn.Module) -> dict[str, BlockPass]:
     """The libraries that are installed, with their versions, and a pass with each."""
     found = {}
     for name, make in _PASSES.items():
@@ -36,7 +36,7 @@ def block_passes(f: ODEfunc) -> dict[str, BlockPass]:
     return found
 
 
-def _by(odeint: Callable, f: ODEfunc) -> BlockPass:
+def _by(odeint: Callable, f: nn.Module) -> BlockPass:
     """A pass with torchdiffeq's odeint, or with ours, which has the same call shape."""
 
     def solve(f, z):
@@ -45,7 +45,7 @@ def _by(odeint: Callable, f: ODEfunc) -> BlockPass:
     return partial(_backpropagate, f, solve)
 
 
-def _torchdyn(f: ODEfunc) -> BlockPass:
+def _torchdyn(f: nn.Module) -> BlockPass:
     from torchdyn.numerics import odeint
 
     def solve(f, z):
@@ -57,7 +57,7 @@ def _torchdyn(f: ODEfunc) -> BlockPass:
     return partial(_backpropagate, f, solve)
 
 
-def _torchode(f: ODEfunc) -> BlockPass:
+def _torchode(f: nn.Module) -> BlockPass:
     import torchode
 
     def solve(f, z):
@@ -72,7 +72,7 @@ def _torchode(f: ODEfunc) -> BlockPass:
     return partial(_backpropagate, f, solve)
 
 
-def _backpropagate(f: ODEfunc, solve, z: Tensor, w: Tensor) -> tuple[Tensor, list[Tensor], int]:
+def _backpropagate(f: nn.Module, solve, z: Tensor, w: Tensor) -> tuple[Tensor, list[Tensor], int]:
     calls = []
 
     def counted(t, z):
@@ -84,7 +84,7 @@ def _backpropagate(f: ODEfunc, solve, z: Tensor, w: Tensor) -> tuple[Tensor, lis
     return dz, dtheta, len(calls)
 
 
-def _diffrax(f: ODEfunc) -> BlockPass:
+def _diffrax(f: Any) -> BlockPass:
     import diffrax
     import jax
     import jax.numpy as jnp
@@ -138,7 +138,7 @@ def _diffrax(f: ODEfunc) -> BlockPass:
     return block_pass
 
 
-_PASSES: dict[str, Callable[[ODEfunc], BlockPass]] = {
+_PASSES: dict[str, Callable[[nn.Module], BlockPass]] = {
     "torchdiffeq": partial(_by, torchdiffeq.odeint),
     "torchdyn": _torchdyn,
     "torchode": _torchode,

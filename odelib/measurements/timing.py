@@ -47,7 +47,7 @@ def interleave(
     other round goes backwards: no action always follows the same one. `clock` gives seconds; it is read when the GPU,
     where there is one, has done what the action asked of it.
     """
-    seconds = {name: [] for name in actions}
+    seconds: dict[str, list[float]] = {name: [] for name in actions}
     for turn in range(warmup + rounds):
         order = list(actions) if turn % 2 == 0 else list(reversed(actions))
         for name in order:

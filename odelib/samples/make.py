@@ -31,4 +31,4 @@ if __name__ == "__main__":
             part = first_of_each_class(getattr(full, split), len(full.classes), n)
             arrays[f"{split}_images"] = part.images.permute(0, 2, 3, 1).numpy()
             arrays[f"{split}_labels"] = part.labels.numpy().astype(np.uint8)
-        np.savez_compressed(SAMPLES / f"{name}-sample.npz", **arrays)
+        np.savez_compressed(SAMPLES / f"{name}-sample.npz", **arrays)  # type: ignore[arg-type]

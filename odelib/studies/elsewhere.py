@@ -1,6 +1,7 @@
 """The recipe that was chosen on CIFAR-10, unchanged, on clothes and on larger photographs: does it carry over?
 
-Protocol: nothing is tuned here, and the last epoch counts; one seed, so that these runs cannot tell close networks apart.
+Protocol: nothing is tuned here, and the last epoch counts; one seed, so that these runs cannot tell close networks
+apart.
 """
 
 import math

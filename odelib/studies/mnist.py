@@ -1,8 +1,8 @@
 """Task 6: does it matter for digits how the block is solved, and how it is differentiated?
 
 Protocol: full MNIST, one recipe for every case, the result after the last epoch. A fixed grid takes one step from t=0
-to t=1, as torchdiffeq does by default; "-4" takes four. `none`, `resnet-1` and `resnet-6` have no ODE: they say what the
-block is worth.
+to t=1, as torchdiffeq does by default; "-4" takes four. `none`, `resnet-1` and `resnet-6` have no ODE: they say what
+the block is worth.
 """
 
 from collections.abc import Sequence

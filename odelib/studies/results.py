@@ -20,7 +20,7 @@ def read_results(folder: Path = RESULTS) -> tuple[dict[Path, Record], dict[Path,
     for path in sorted(folder.glob("*/*.json")):
         name = path.relative_to(folder)
         how = kind_of(path)
-        kind = Run if "-seed" in path.stem else how and how.record
+        kind: type[Record] | None = Run if "-seed" in path.stem else how.record if how else None
         if kind is None:
             damaged[name] = "is neither a run nor a measurement of odelib"
             continue

@@ -174,8 +174,8 @@ def library_table(benchmark: Benchmark) -> Table:
 
 
 def gain(benchmark: Benchmark, baseline: str, gradients: Sequence[str]) -> float:
-    """How many times our fastest case in 32 bit beats the baseline: of those with one of these gradients, and a gradient
-    at least as close to the exact one as the baseline's."""
+    """How many times our fastest case in 32 bit beats the baseline: of those with one of these gradients that are at
+    least as close to the exact gradient as the baseline is."""
     ours = tuple(f"odelib {gradient}" for gradient in gradients)
     bound = only(benchmark.rows, case=baseline).theta_error
     cases = [row.case for row in _in_32_bit(benchmark, ours) if row.theta_error <= bound]

@@ -1,8 +1,8 @@
 """How much faster is a training step that is made for the purpose, and what does it cost in accuracy?
 
 Protocol: the book's own solvers against torchdiffeq: one epoch of the task's recipe with each, and ways to 99 % of the
-test images: odenet_mnist.py's recipe as far as it needs, a learning rate that rises and falls in one epoch, and the same
-in two epochs with a single step of RK4. Single steps are another matter: `odelib.studies.savings`.
+test images: odenet_mnist.py's recipe as far as it needs, a learning rate that rises and falls in one epoch, and the
+same in two epochs with a single step of RK4. Single steps are another matter: `odelib.studies.savings`.
 """
 
 from collections.abc import Iterable
@@ -100,7 +100,7 @@ def script_seconds(runs: Runs) -> float:
 
 
 def race(runs: Runs) -> float:
-    """How many times sooner than the script's our best recipe is there: the quickest that gets there with every seed."""
+    """How many times sooner than the script our best recipe is there: the quickest that gets there with every seed."""
     ours = [(seconds_to_goal(runs[case]), len(runs[case])) for case in RACE if case != "to-99-script"]
     return script_seconds(runs) / min(mean(seconds) for seconds, n in ours if len(seconds) == n)
 

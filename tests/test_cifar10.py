@@ -1,20 +1,19 @@
-"""The tuning study: its configs keep the protocol."""
+"""The studies on CIFAR-10, and what was taken from them to other data: their configs keep the protocol."""
 
 from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 
-from odelib import Config, Run, build, count_parameters, fit
-from odelib.studies import STUDIES
+from odelib import Config, ImageClassifier, Run, count_parameters
 from odelib.config import ADDED
-from odelib.studies import STUDIES
-from odelib.models import ImageClassifier
 from odelib.records import RESULTS
+from odelib.studies import STUDIES
 from odelib.studies.cifar10 import AGAIN, BASE, BASELINES, FULL, RECIPE, differences, one_factor
 from odelib.studies.elsewhere import FASHION_MNIST, TINY_IMAGENET
 
-CASES = {name: case.config for name, case in STUDIES["cifar10-tuning"].items()}
+TUNING = STUDIES["cifar10-tuning"]
+CASES = {name: case.config for name, case in TUNING.cases.items()}
 TOGETHER = {"optimizer", "lr", "weight_decay"}, {"rtol", "atol"}  # one factor
 
 
@@ -37,12 +36,6 @@ def test_no_case_sees_the_test_images_and_all_have_one_budget():
         assert budget == ("cifar10", 0.1, 10_000, 5)
 
 
-def test_a_held_out_share_keeps_the_test_images_out_of_the_metrics(tiny, quick):
-    config = replace(quick, epochs=1, validation=0.25, train_images=20)
-    (metrics,) = fit(build(config, tiny), tiny, config)
-    assert metrics.test_accuracy is None and metrics.validation_accuracy is not None
-
-
 def test_residual_networks_are_tuned_as_much_as_the_ode_net():
     for network in ("odenet", "resnet-1", "resnet-4"):
         assert {f"{network}-{factor}" for factor in RECIPE} <= set(CASES)
@@ -50,8 +43,8 @@ def test_residual_networks_are_tuned_as_much_as_the_ode_net():
 
 def test_a_baseline_has_three_seeds_and_a_change_that_beats_it_a_second_one():
     """By the records: the rule is that of the protocol, and no case is tried again for another reason."""
-    runs = load_study("cifar10-tuning")
-    for name, case in STUDIES["cifar10-tuning"].items():
+    runs = TUNING.runs()
+    for name, case in TUNING.cases.items():
         assert case.seeds == ((0, 1, 2) if name in BASELINES else (0, 1) if name in AGAIN else (0,))
     for baseline, cases in one_factor().items():
         if baseline == "strict":
@@ -64,7 +57,7 @@ def test_a_baseline_has_three_seeds_and_a_change_that_beats_it_a_second_one():
 
 @pytest.mark.parametrize("config", {**CASES, **FULL}.values(), ids={**CASES, **FULL})
 def test_every_case_can_be_built_for_colour_images(config):
-    ImageClassifier(config, channels=3, classes=10)
+    ImageClassifier(config, config, channels=3, classes=10)
 
 
 def test_the_full_study_has_the_published_size_and_matched_baselines():
@@ -80,9 +73,7 @@ def test_the_full_study_has_the_published_size_and_matched_baselines():
 @pytest.mark.parametrize("network", ["odenet", "resnet-1", "resnet-4"])
 @pytest.mark.parametrize("factor", ["lr-0.15", "lr-0.02", "one-cycle", "label-smoothing-0.1", "dropout-0.3"])
 def test_the_full_study_takes_what_beat_its_baseline_with_both_seeds(network, factor):
-    runs = {
-        case: [run.last.validation_accuracy for run in found] for case, found in load_study("cifar10-tuning").items()
-    }
+    runs = {case: [run.last.validation_accuracy for run in found] for case, found in TUNING.runs().items()}
     case = f"{network}-{factor}"
     won = case in AGAIN and np.mean(runs[case]) > np.mean(runs[network])
     taken = all(getattr(FULL[network], name) == value for name, value in RECIPE[factor].items())
