@@ -19,7 +19,7 @@ from odelib import __version__
 from odelib.config import PRESETS, Config
 from odelib.data import Dataset, Selection, load_dataset
 from odelib.errors import Error, OptionError, RecordError
-from odelib.measurements import MEASUREMENTS, measurement
+from odelib.measurements import MEASUREMENTS
 from odelib.measurements.benchmark import EVALUATIONS
 from odelib.odeblock import LIBRARIES, Solver, change_solver, count_evaluations
 from odelib.records import RESULTS, Run, load_weights
@@ -37,7 +37,9 @@ if TYPE_CHECKING:  # which reads no lists that are computed
 else:
     PresetName = Literal[tuple(PRESETS)]
     StudyName = Literal[tuple(STUDIES)]
-    MeasurementName = Literal[tuple(name for name in MEASUREMENTS if any(name in s.measurements for s in STUDIES.values()))]
+    MeasurementName = Literal[
+        tuple(name for name in MEASUREMENTS if any(name in s.measurements for s in STUDIES.values()))
+    ]
 
 
 def _device(name: Device) -> torch.device:
@@ -226,7 +228,7 @@ class Benchmark:
             value = getattr(self, option)
             if value is not None and value < 1:
                 raise OptionError(f"{option} must be positive, got {value}")
-        path, how = self.out / f"{self.name}.json", measurement("benchmark")
+        path, how = self.out / f"{self.name}.json", MEASUREMENTS["benchmark"]
         if path.exists() and not self.confirm:
             raise RecordError(f"{path} holds a benchmark; delete it to measure again, or choose another name")
         data = load_dataset(self.dataset, self.data)

@@ -164,8 +164,8 @@ def odeint_checkpoint(
 
     The arguments are those of odeint, and `parameters`: gradients reach z0 and these, which are those of f by default;
     other tensors that f uses get none. f must give the same result when it is asked again. A step costs one more
-    evaluation of f for each of its stages, in the backward pass. There is no second derivative: autograd refuses it; nor
-    is there a gradient of `times`, for which ValueError is raised.
+    evaluation of f for each of its stages, in the backward pass. There is no second derivative, which autograd refuses,
+    and no gradient of `times`, for which ValueError is raised.
     """
     if parameters is None:
         parameters = f.parameters() if isinstance(f, nn.Module) else ()

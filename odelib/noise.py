@@ -30,8 +30,8 @@ class HeldNoise(nn.Module):
 class NoisyODEBlock(ODEBlock):
     """An ODEBlock that has the noise of its dynamics drawn anew whenever it begins to solve.
 
-    But for gradient `direct`, the backward pass evaluates f with the noise of the last solve. So every forward pass must
-    have had its backward pass before the next one begins, as in any usual training loop; RuntimeError otherwise.
+    But for gradient `direct`, the backward pass evaluates f with the noise of the last solve. So every forward pass
+    must have had its backward pass before the next one begins, as in any usual training loop; RuntimeError otherwise.
     """
 
     def __init__(self, *args, **kwargs):
@@ -50,7 +50,9 @@ class NoisyODEBlock(ODEBlock):
 
         def dynamics(t: Tensor, z: Tensor) -> Tensor:
             if before != self._forgotten:
-                raise RuntimeError("this block was solved again, with new noise, before the backward pass of this solve")
+                raise RuntimeError(
+                    "this block was solved again, with new noise, before the backward pass of this solve"
+                )
             return self._dynamics(t, z)
 
         return dynamics

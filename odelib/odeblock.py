@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Any, Literal
 
 import torch
@@ -97,7 +98,9 @@ class Solver(Options):
         if not (self.rtol > 0 and self.atol > 0):
             raise OptionError(f"rtol and atol must be positive, got rtol={self.rtol:g}, atol={self.atol:g}")
         if self.step_size is not None and self.adaptive:
-            raise OptionError(f"step_size is for fixed grids only ({', '.join(methods.fixed)}), not for {self.method!r}")
+            raise OptionError(
+                f"step_size is for fixed grids only ({', '.join(methods.fixed)}), not for {self.method!r}"
+            )
         self._must_be_positive("step_size")
         if self.gradient == "seminorm" and not self.adaptive:
             raise OptionError(
@@ -164,7 +167,7 @@ class ODEBlock(nn.Module):
         asked = [ends.get(t, t) for t in times.tolist()]
         before = [] if asked[:1] == [self.t0] else [self.t0]
         path, direction = [*before, *asked], self.t1 - self.t0
-        if not asked or not all((after - t) * direction > 0 for t, after in zip(path, path[1:])):
+        if not asked or not all((after - t) * direction > 0 for t, after in pairwise(path)):
             raise ValueError(f"times must run strictly from t0={self.t0:g} towards t1={self.t1:g}, got {asked}")
         if len(path) == 1:
             return z[None]

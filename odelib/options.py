@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from odelib.errors import OptionError
 
-O = TypeVar("O", bound="Options")
+Kind = TypeVar("Kind", bound="Options")
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Options:
             if "_check" in vars(kind):
                 vars(kind)["_check"](self)
 
-    def part(self, kind: type[O]) -> O:
+    def part(self, kind: type[Kind]) -> Kind:
         """The options of one of the kinds that this value is made of: `config.part(Solver)`."""
         return kind(**{field.name: getattr(self, field.name) for field in fields(kind)})
 

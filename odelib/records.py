@@ -189,7 +189,7 @@ def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and texts of a safetensors file. Raises RecordError."""
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118  # it is no dict
     except (OSError, SafetensorError) as error:
         raise RecordError(f"{path} cannot be read as safetensors ({error})") from error
 

@@ -8,6 +8,7 @@ Differential Equations I, 2nd edition (`HNW` below), and the papers named at eac
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -312,7 +313,7 @@ def grid_points(times: Tensor, step_size: float | None, max_steps: int) -> list[
     values = times.tolist()
     start, end = values[0], values[-1]
     if step_size is None:
-        grid = [start, *(s for before, s in zip(values, values[1:]) if s != before)]
+        grid = [start, *(s for before, s in pairwise(values) if s != before)]
         n = len(grid) - 1
     else:
         # In float32, 0.3 is 0.30000001: rounding shall not make a fourth step of 0.1. Far from zero it is coarser.
@@ -332,7 +333,7 @@ def fixed_steps(velocity, z, times, tableau, grid, statistics) -> list[Tensor]:
     """The states at `times`, by one step from each point of `grid` to the next."""
     states = [z for s in times if s == grid[0]]  # more than one where times repeat
     first = None  # the first stage of the next step, if known
-    for t, t_next in zip(grid, grid[1:]):
+    for t, t_next in pairwise(grid):
         z_start = z
         z, stages = runge_kutta_step(velocity, t, t_next, z_start, tableau, first)
         first = stages[-1] if tableau.fsal else None
@@ -401,9 +402,7 @@ def combine_error(h: float, tableau: Tableau, stages: list[Tensor]) -> Tensor:
 
 
 @torch.no_grad()
-def error_ratio(
-    error: Tensor, z: Tensor, z_next: Tensor, rtol: float, atol: float, norm: Norm
-) -> float:
+def error_ratio(error: Tensor, z: Tensor, z_next: Tensor, rtol: float, atol: float, norm: Norm) -> float:
     """The norm of the error over the tolerance: a step may have 1."""
     scale = torch.maximum(z.abs(), z_next.abs()).mul_(rtol).add_(atol)
     return norm(error.div(scale)).item()

@@ -12,7 +12,7 @@ import pytest
 from odelib import Run
 from odelib.book import pages
 from odelib.book.status import Status, versions
-from odelib.measurements import measurement
+from odelib.measurements import MEASUREMENTS
 from odelib.records import RESULTS, Confirmation, Record
 from odelib.sources import digest
 from odelib.studies import STUDIES
@@ -96,7 +96,7 @@ def test_a_stale_measurement_is_marked_with_the_reason_if_one_is_known(folder):
 
 
 def test_a_measurement_that_fits_and_one_that_was_confirmed(folder):
-    timing = measurement("timing")
+    timing = MEASUREMENTS["timing"]
     path, today = folder / "mnist-gradients" / "timing.json", digest(timing.module)
     change(path, timing.record, sources=today, commit="c0ffee")
     assert state(folder)[2:] == ["commit c0ffee", "–", "fits the code"]
@@ -149,7 +149,7 @@ def test_every_text_of_a_record_goes_through_it(folder):
     change(path, Run, hardware=script, date=script, commit=script, settings=(script,), torch=script)
     timing = folder / "mnist-gradients" / "timing.json"
     note = Confirmation(script, script, script, "old")
-    change(timing, measurement("timing").record, hardware=script, date=script, confirmed=(note,))
+    change(timing, MEASUREMENTS["timing"].record, hardware=script, date=script, confirmed=(note,))
     path.rename(path.with_name("<b>-seed0.json"))
     (folder / "stale.json").write_text(json.dumps({"mnist-gradients/timing.json": script}))
     status = Status.read(folder)

@@ -1,5 +1,5 @@
-"""Read (and so run) a page again when what it computes with has changed: the modules of odelib that it imports, directly
-or through others, the samples, the records, the scripts of its figures.
+"""Read (and so run) a page again when what it computes with has changed: the modules of odelib that it imports, be it
+through others, the samples, the records, the scripts of its figures.
 
 Sphinx looks only at the page's own file, so that without this a warm build would show old results without a word.
 """

@@ -275,7 +275,9 @@ class Converter:
             match = re.match(r"\.\. auto(\w+):: (\S+)$", line)
             if match:
                 kind, name = match.groups()
-                names.append(f"- {self.book.link(f'`{name}`', self.page, f'module-{name}' if kind == 'module' else name)}")
+                names.append(
+                    f"- {self.book.link(f'`{name}`', self.page, f'module-{name}' if kind == 'module' else name)}"
+                )
             elif line.strip() and not line.startswith(" "):
                 raise self._error(f"reStructuredText {line!r}", directive.line)
         return "\n".join(names)

@@ -46,7 +46,9 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
 def _is_of_numbers(column: Sequence[object]) -> bool:
     """Whether all cells are numbers, which may have a sign, a unit or a range, besides those that only hold a dash."""
     cells = [cell for cell in map(str, column) if re.search(r"\w", cell)]
-    return bool(cells) and all(re.match(r"[-+−<>]? ?\d", cell) and not re.search(r"[a-zA-Z]{3}", cell) for cell in cells)
+    return bool(cells) and all(
+        re.match(r"[-+−<>]? ?\d", cell) and not re.search(r"[a-zA-Z]{3}", cell) for cell in cells
+    )
 
 
 def verbatim(text: str) -> str:

@@ -28,7 +28,7 @@ def once_round_a_circle(methods: Sequence[Tableau]) -> Figure:
 
 
 def stability_regions(factors: dict[str, Callable[[Tensor], Tensor]]) -> Figure:
-    """Where R(w) has the size 1, in the plane of w = h lambda, for every method; its R takes a tensor of complex numbers."""
+    """Where R(w) has the size 1, in the plane of w = h lambda, for every method; R takes complex tensors."""
     re, im = torch.meshgrid(
         torch.linspace(-5, 1.5, 240).double(), torch.linspace(-4.2, 4.2, 240).double(), indexing="xy"
     )

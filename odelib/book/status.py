@@ -1,4 +1,4 @@
-"""What the status page says: versions, the records that are stored, which code made them, and whether it still would."""
+"""What the status page says: versions, the stored records, which code made them, and whether it still would."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace

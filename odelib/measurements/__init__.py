@@ -1,6 +1,6 @@
 """Measurements: what is measured on trained networks, one module each, whose last line is its `Measurement`.
 
-A new one is a module and a line here; a study asks for it in its `measurements`.
+A new one is a module and a line here.
 """
 
 from odelib.measurements import benchmark, confusion, cross_solver, gradient_error, loss_scale, memory, timing
@@ -16,10 +16,4 @@ MEASUREMENTS: dict[str, Measurement] = {
     "benchmark": benchmark.MEASUREMENT,
 }
 
-
-def measurement(name: str) -> Measurement:
-    """How the measurement of this name is made."""
-    return MEASUREMENTS[name]
-
-
-__all__ = ["MEASUREMENTS", "Measurement", "Subject", "measurement"]
+__all__ = ["MEASUREMENTS", "Measurement", "Subject"]

@@ -117,4 +117,6 @@ def measure_gradient_error(subject: Subject, images: int = 32, cases: slice = sl
     return GradientError(environment, images, problem.reference_error, tuple(rows))
 
 
-MEASUREMENT = Measurement(GradientError, measure_gradient_error, __name__, small={"cases": slice(0, 3)})
+MEASUREMENT = Measurement(
+    GradientError, measure_gradient_error, __name__, studies=("mnist-gradients",), small={"cases": slice(0, 3)}
+)

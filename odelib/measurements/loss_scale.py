@@ -66,4 +66,6 @@ def measure_loss_scale(subject: Subject, images: int = 32, scales: Sequence[floa
     return LossScale(Environment.here(subject.device, __name__), images, tolerance, error, tuple(rows))
 
 
-MEASUREMENT = Measurement(LossScale, measure_loss_scale, __name__, small={"scales": SCALES[:3]})
+MEASUREMENT = Measurement(
+    LossScale, measure_loss_scale, __name__, studies=("mnist-gradients",), small={"scales": SCALES[:3]}
+)

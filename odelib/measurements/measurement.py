@@ -84,6 +84,7 @@ class Measurement:
     record: type[Record]
     measure: Callable[..., Record]  # of a Subject; the options have defaults
     module: str  # the one that makes it, whose digest the record carries
+    studies: tuple[str, ...]  # in which it is made, by name
     small: dict[str, Any]  # options that leave a small part of it, for `disagreements`
 
     TOLERANCE: ClassVar[float] = 1e-3  # relative: another processor rounds otherwise, and kinks make that larger

@@ -74,4 +74,4 @@ def measure_memory(subject: Subject, batch_size: int = 128, sizes: slice = slice
     return Memory(Environment.here(subject.device, __name__), batch_size, z.nbytes, evaluation, tuple(rows))
 
 
-MEASUREMENT = Measurement(Memory, measure_memory, __name__, small={"sizes": slice(0, 3)})
+MEASUREMENT = Measurement(Memory, measure_memory, __name__, studies=("mnist-gradients",), small={"sizes": slice(0, 3)})

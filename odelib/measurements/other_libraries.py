@@ -103,9 +103,7 @@ def _diffrax(f: Any) -> BlockPass:
         """As nine matrix products: XLA's own convolution on a CPU is a hundred times slower within a loop."""
         height, width = z.shape[1:3]
         z = jnp.pad(z, ((0, 0), (1, 1), (1, 1), (0, 0)))
-        return sum(
-            z[:, i : i + height, j : j + width] @ weight[:, :, i, j].T for i in range(3) for j in range(3)
-        )
+        return sum(z[:, i : i + height, j : j + width] @ weight[:, :, i, j].T for i in range(3) for j in range(3))
 
     def conv(t, z, theta, name):
         weight, ones = theta[f"{name}.conv.weight"], jnp.ones_like(z[:1, :, :, :1])

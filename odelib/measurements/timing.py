@@ -69,7 +69,7 @@ def measure_timing(subject: Subject, rounds: int = 21) -> Timing:
     """Time the training step of every case on one batch of the data, on a quiet machine.
 
     Networks with an ODE block take the weights of the trained network, since NFE, and time with it, depends on them;
-    the others keep their first weights. The learning rate is 0: all the work of an update is done, and the weights stay.
+    the others keep their first weights. The learning rate is 0: all work of an update is done, and the weights stay.
     """
     cases, device, data = subject.cases, subject.device, subject.data.to(subject.device)
     actions: dict[str, Callable[[], object]] = {}
@@ -92,4 +92,4 @@ def measure_timing(subject: Subject, rounds: int = 21) -> Timing:
     return Timing(Environment.here(device, __name__), batch_size, len(data.train) // batch_size, rows)
 
 
-MEASUREMENT = Measurement(Timing, measure_timing, __name__, small={"rounds": 5})
+MEASUREMENT = Measurement(Timing, measure_timing, __name__, studies=("mnist-gradients",), small={"rounds": 5})

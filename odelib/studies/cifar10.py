@@ -195,7 +195,6 @@ ALL_IMAGES = Study(
     "cifar10-full",
     "What does the recipe that the tuning chose reach on all images?",
     {name: Case(config, (0, 1)) for name, config in FULL.items()},
-    measurements=("cross-solver", "confusion"),
 )
 
 

@@ -39,7 +39,6 @@ GRADIENTS = Study(
         "resnet-1": Case(replace(_MNIST, network="resnet", blocks=1)),
         "resnet-6": Case(replace(_MNIST, network="resnet", blocks=6)),
     },
-    measurements=("timing", "memory", "loss-scale", "gradient-error", "cross-solver"),
     trained="adjoint-dopri5-seed0",
 )
 

@@ -4,14 +4,14 @@ import json
 from pathlib import Path
 
 from odelib.errors import RecordError
-from odelib.measurements import MEASUREMENTS, Measurement, measurement
+from odelib.measurements import MEASUREMENTS, Measurement
 from odelib.records import RESULTS, Record, Run
 
 
 def kind_of(path: Path) -> Measurement | None:
     """The measurement that a file of results is named after: by itself, or by its folder."""
     name = path.parent.name if path.parent.name in MEASUREMENTS else path.stem
-    return measurement(name) if name in MEASUREMENTS else None
+    return MEASUREMENTS.get(name)
 
 
 def read_results(folder: Path = RESULTS) -> tuple[dict[Path, Record], dict[Path, str]]:

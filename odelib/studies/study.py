@@ -9,7 +9,7 @@ import torch
 from odelib.config import Config
 from odelib.data import load_dataset
 from odelib.errors import OptionError, RecordError
-from odelib.measurements import Subject, measurement
+from odelib.measurements import MEASUREMENTS, Subject
 from odelib.records import RESULTS, Record, Run, load_weights
 
 
@@ -28,8 +28,12 @@ class Study:
     name: str
     question: str
     cases: Mapping[str, Case]
-    measurements: tuple[str, ...] = ()  # what is measured, by its name in odelib.measurements
     trained: str | None = None  # the run whose network all solvers are tried on; its weights are kept with the book
+
+    @property
+    def measurements(self) -> tuple[str, ...]:
+        """What is measured in this study, by its name in `MEASUREMENTS`."""
+        return tuple(name for name, how in MEASUREMENTS.items() if self.name in how.studies)
 
     def config(self, case: str, seed: int = 0) -> Config:
         """The config of one run. Raises OptionError for an unknown case."""
@@ -68,7 +72,7 @@ class Study:
     def measured(self, name: str, results: Path = RESULTS) -> Record | None:
         """A measurement, or None where it has not been made. Raises RecordError."""
         path = self.measurement_path(name, results)
-        return measurement(name).record.load(path) if path.exists() else None
+        return MEASUREMENTS[name].record.load(path) if path.exists() else None
 
     def subject(self, folder: Path, data_root: Path | None, device: torch.device) -> Subject:
         """What is measured: the study's data, from `data_root`, and the networks whose weights lie in `folder`.
@@ -96,7 +100,7 @@ class Study:
         self._must_measure(name)
         if path.exists():
             raise RecordError(f"{path} holds this measurement; delete it to measure again, or confirm it")
-        record = measurement(name).measure(self.subject(path.parent, data_root, device))
+        record = MEASUREMENTS[name].measure(self.subject(path.parent, data_root, device))
         record.save(path)
         return record
 
@@ -106,7 +110,7 @@ class Study:
         Where it does not, the record stays as it is, and what differs comes back, one sentence each.
         """
         self._must_measure(name)
-        return measurement(name).confirm(path, self.subject(path.parent, data_root, device))
+        return MEASUREMENTS[name].confirm(path, self.subject(path.parent, data_root, device))
 
     def _must_measure(self, name: str) -> None:
         if name not in self.measurements:
