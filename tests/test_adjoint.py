@@ -11,6 +11,7 @@ from torch.autograd.functional import jvp, vjp
 from torchdiffeq import odeint
 from torchdiffeq import odeint_adjoint as theirs
 
+from odelib import solvers
 from odelib.gradients import odeint_adjoint
 
 DOUBLE = torch.float64
@@ -549,6 +550,25 @@ def test_states_of_images_and_of_float32_keep_shape_and_dtype():
     states[-1].sum().backward()
     assert states.shape == (2, 3, 2, 4, 4) and z0.grad.shape == z0.shape
     assert {g.dtype for g in (z0.grad, times.grad, conv.weight.grad)} == {torch.float32}
+
+
+def test_f_sees_the_time_in_the_type_of_the_state_whatever_that_of_times():
+    def f(t, z):
+        assert t.dtype == z.dtype
+        return torch.cat([z[:, 1:], t.expand(2, 1)], dim=1)
+
+    z0 = torch.randn(2, 3, requires_grad=True)
+    times = torch.tensor([0.0, 1.0], dtype=DOUBLE, requires_grad=True)
+    odeint_adjoint(f, z0, times, solvers.odeint)[-1].sum().backward()
+    assert z0.grad.dtype == torch.float32 and times.grad.dtype == DOUBLE and times.grad.any()
+
+
+def test_parameters_may_be_given_as_a_module_yields_them(f, z0):
+    z0 = z0.requires_grad_()
+    for solve in (ours, lambda f, *args: odeint_adjoint(lambda t, z: f(t, z), *args, tight, f.parameters())):
+        f.zero_grad()
+        solve(f, z0, TIMES)[-1].sum().backward()
+        assert f.inner.weight.grad.any()
 
 
 def test_nothing_but_the_requested_states_and_the_parameters_is_kept(f, z0):

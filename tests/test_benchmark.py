@@ -7,70 +7,112 @@ import pytest
 import torch
 from torch import nn
 
-from odelib import Solver, build
-from odelib.measurements import other_libraries
-from odelib.measurements.benchmark import Benchmark, CASES, SCRIPT, measure_benchmark, network_of
+from odelib import ODEBlock, Solver, build
 from odelib.cli import main
+from odelib.measurements import MEASUREMENTS, Subject, other_libraries
+from odelib.measurements.benchmark import CASES, SCRIPT, Benchmark, measure_benchmark, network_of
 from odelib.measurements.gradient_error import block_gradient, relative
-from odelib.odeblock import ODEBlock
-from odelib.odefunc import ODEfunc
 from odelib.measurements.timing import interleave
+from odelib.odefunc import ODEfunc
+from odelib.sources import digest
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def trained(quick, tiny):
-    return build(replace(quick, width=4, method="dopri5"), tiny)
+def subject(quick, tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr("odelib.measurements.gradient_error.REFERENCE_TOLERANCE", 1e-6)  # quick
+    config = replace(quick, width=4, method="dopri5")
+    return Subject({"direct": config}, tiny, CPU, tmp_path, build(config, tiny))
 
 
-def test_floors_are_evaluations_times_the_bare_one_and_records_come_back(trained, tiny, tmp_path):
-    ticks = iter(range(10**6))
-    names = (SCRIPT, "odelib direct", "odelib checkpoint", "odelib direct, warm start")
-    cases = {name: CASES[name] for name in names}
+SECONDS = {
+    "without block": 2.0,
+    # of five evaluations
+    "fp32, forward": 5.0,
+    "fp32, both": 20.0,
+    "bf16, forward": 2.5,
+    "bf16, both": 7.5,
+    "channels last, forward": 15.0,
+    "channels last, both": 30.0,
+    "matrix product": 0.5,
+}
 
-    def timer(actions, rounds):  # every action takes one second, whatever it does
-        return interleave(actions, rounds, warmup=1, clock=lambda: float(next(ticks)))
 
-    small = dict(batch_size=8, rounds=2, images=2, cases=cases, evaluations=("fp32", "bf16", "channels last"))
-    found = measure_benchmark(tiny, trained, CPU, timer=timer, **small)
+def timer(actions, rounds):
+    """Run every action, and say that each took the `SECONDS` of its name, or 100: the last round twice that."""
+    for action in actions.values():
+        for _ in range(1 + rounds):  # one to warm up
+            action()
+    return {name: [SECONDS.get(name, 100.0)] * (rounds - 1) + [2 * SECONDS.get(name, 100.0)] for name in actions}
+
+
+def test_floors_are_evaluations_times_the_bare_one_and_records_come_back(subject, tmp_path):
+    """Where a gradient is found in the forward pass an evaluation costs both ways there, else on the way back."""
+    names = (
+        SCRIPT, "odelib direct", "odelib adjoint", "odelib checkpoint", "odelib direct, warm start", "odelib direct, bf16",
+    )  # fmt: skip
+    small = dict(batch_size=8, rounds=3, images=2, evaluations=("fp32", "bf16", "channels last"))
+    found = measure_benchmark(subject, cases={name: CASES[name] for name in names}, timer=timer, **small)
     rows = {row.case: row for row in found.rows}
-    assert list(rows) == list(names) and found.without_block == (1.0, 1.0)
-    assert [evaluation.way for evaluation in found.bare] == ["fp32", "bf16", "channels last"]
-    assert all(evaluation.medians == (0.2, 0.2) for evaluation in found.bare)  # five evaluations in a second
-    for row in found.rows:
-        assert row.seconds == (1.0, 1.0) and row.quartiles == (1.0, 1.0, 1.0)
-        assert row.floor == pytest.approx(1 + 0.2 * (row.nfe_forward + row.nfe_backward))
+    assert list(rows) == list(names) and found.without_block == (2.0, 2.0, 4.0)
+    assert {bare.way: bare.medians for bare in found.bare} == {
+        "fp32": (1.0, 4.0), "bf16": (0.5, 1.5), "channels last": (3.0, 6.0),
+    }  # fmt: skip
+    for name, row in rows.items():
+        forward, both = (0.5, 1.5) if name.endswith("bf16") else (1.0, 4.0)
+        there = forward if row.nfe_backward else both
+        assert row.floor == pytest.approx(2 + there * row.nfe_forward + both * row.nfe_backward)
+        assert row.seconds == (100.0, 100.0, 200.0) and row.quartiles == (100.0, 100.0, 150.0)
         assert 0 < row.theta_error < 1 and 0 < row.state_error < 1
-    direct, checkpoint = rows["odelib direct"], rows["odelib checkpoint"]
-    assert direct.nfe_backward == 0 < checkpoint.nfe_backward and direct.nfe_forward == checkpoint.nfe_forward
+    direct, adjoint, checkpoint = (rows[f"odelib {gradient}"] for gradient in ("direct", "adjoint", "checkpoint"))
+    assert direct.nfe_backward == 0 < adjoint.nfe_backward and 0 < checkpoint.nfe_backward
+    assert direct.nfe_forward == checkpoint.nfe_forward == adjoint.nfe_forward
     assert direct.theta_error == pytest.approx(checkpoint.theta_error, rel=1e-3)
     assert checkpoint.peak_bytes < direct.peak_bytes < rows[SCRIPT].peak_bytes
     assert rows["odelib direct, warm start"].nfe_forward <= direct.nfe_forward
     libraries = [row.library.split()[0] for row in found.libraries]
     assert {"torchdiffeq", "odelib"} <= set(libraries)
-    assert all(row.nfe > 2 and 0 < row.theta_error < 1 and row.seconds == (1.0, 1.0) for row in found.libraries)
+    assert all(row.nfe > 2 and 0 < row.theta_error < 1 and row.seconds[0] == 100.0 for row in found.libraries)
     assert 0 < found.evaluation_flops[0] < found.evaluation_flops[1]
+    assert found.machine_flops == (2 * 1024**3 / 0.5, 2 * 1024**3 / 0.5, 2 * 1024**3 / 1.0)
+    assert found.environment.sources == digest("odelib.measurements.benchmark")
     assert "odelib checkpoint" in str(found)
     found.save(tmp_path / "a.json")
     assert Benchmark.load(tmp_path / "a.json") == found
 
 
-def test_the_scripts_time_channel_is_the_same_function(trained):
-    z, t = torch.randn(3, 4, 7, 7), torch.tensor(0.3)
-    same = with_solver(trained, SCRIPT, CASES[SCRIPT]).block.f
+def test_by_default_actions_take_turns():
+    """And the same function that times the training steps of a study keeps the clock."""
+    assert measure_benchmark.__kwdefaults__ is None
+    assert interleave in measure_benchmark.__defaults__
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_case_is_the_trained_network_with_another_solver(case, subject):
+    model, trained = network_of(case, CASES[case], subject.trained), subject.trained
+    assert model.training and model.block.solver == CASES[case] and model is not trained
+    assert trained.block.solver == Solver()
+    before, after = trained.state_dict(), model.state_dict()
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+    assert all(p is not q for p, q in zip(model.parameters(), trained.parameters()))
+
+
+def test_the_scripts_time_channel_is_the_same_function(subject):
+    z, t, trained = torch.randn(3, 4, 7, 7), torch.tensor(0.3), subject.trained
+    same = network_of(SCRIPT, CASES[SCRIPT], trained).block.f
     assert type(same.conv1) is not type(trained.block.f.conv1)
     torch.testing.assert_close(same(t, z), trained.block.f(t, z), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", libraries._PASSES)
+@pytest.mark.parametrize("name", other_libraries._PASSES)
 def test_every_library_computes_the_same_gradient(name, monkeypatch):
     """With other dynamics the error would be near 1; the kinks of f leave some hundredths."""
-    monkeypatch.setattr(libraries, "TOLERANCE", 1e-5)
+    monkeypatch.setattr(other_libraries, "TOLERANCE", 1e-5)
     f = ODEfunc(4)
     nn.init.constant_(f.norm3.weight, 0.1)  # a slow flow, which meets few kinks
     try:
-        block_pass = libraries._PASSES[name](f)
+        block_pass = other_libraries._PASSES[name](f)
     except ImportError:
         pytest.skip(f"{name} is not installed")
     z, w = torch.randn(3, 4, 5, 5), torch.randn(3, 4, 5, 5)
@@ -100,3 +142,26 @@ def test_bad_input_is_one_line_and_exit_code_2(words, message, mnist_root, tmp_p
     said = capsys.readouterr()
     assert message in said.err and said.err.count("\n") == 1 and said.out == ""
     assert not (tmp_path / "a.json").exists()
+
+
+def test_a_benchmark_is_confirmed_with_the_threads_and_options_that_it_was_made_with(
+    subject, mnist_root, tmp_path, capsys, monkeypatch
+):
+    """By one code, in the clock's own time; with other options it is refused, and stays."""
+    how, kept, asked = MEASUREMENTS["benchmark"], torch.get_num_threads(), []
+    monkeypatch.setattr("odelib.studies.study.Study.subject", lambda *_: subject)
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    monkeypatch.setattr("os.sched_setaffinity", lambda *_: None, raising=False)
+    measure = how.measure
+    quick = replace(how, measure=lambda *words, **options: measure(*words, **options, timer=timer))
+    monkeypatch.setitem(MEASUREMENTS, "benchmark", quick)
+    made = quick.measure(subject, batch_size=8, images=2, rounds=3, cases=how.small["cases"], evaluations=("fp32",))
+    made = replace(made, dataset="mnist-sample", environment=replace(made.environment, threads=1, sources=None))
+    path = tmp_path / "a.json"
+    made.save(path)
+    before = path.read_bytes()
+    words = ["benchmark", "a", "--confirm", "--out", str(tmp_path), "--device", "cpu"]
+    assert main([*words, "--dataset", "mnist-sample", "--batch-size", "4", "--images", "2"]) == 2
+    assert "batch_size 4 is 8 in the record" in capsys.readouterr().err and path.read_bytes() == before
+    assert main([*words, "--dataset", "mnist-sample", "--batch-size", "8", "--images", "2"]) == 0
+    assert len(Benchmark.load(path).environment.confirmed) == 1 and asked == [1, 1] and kept

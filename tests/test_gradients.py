@@ -95,6 +95,23 @@ def test_adjoint_equals_direct_for_the_dynamics_of_the_network(gradient):
     assert ((together[0] - together[1]).norm() / together[1].norm()).item() < 1e-4
 
 
+@pytest.mark.parametrize("library", ["torchdiffeq", "odelib"])
+def test_the_seminorm_does_not_let_the_parameters_choose_the_steps(library):
+    """The larger the loss, the larger their part of the error, in units of atol: adjoint follows it, seminorm does not."""
+    f, z, backward = Smooth(), torch.randn(5, 3, dtype=torch.float64), {}
+    for gradient in ("adjoint", "seminorm"):
+        block = ODEBlock(f, Solver(gradient=gradient, library=library))
+        for scale in (1, 1e4):
+            loss = scale * block(z).square().mean()
+            with count_evaluations(block) as seen:
+                loss.backward()
+            backward[gradient, scale] = seen.n
+    assert backward["adjoint", 1] == backward["seminorm", 1] < backward["adjoint", 1e4]
+    assert backward["seminorm", 1e4] < backward["adjoint", 1e4]
+    if library == "odelib":  # that of torchdiffeq feels the scale in its first step
+        assert backward["seminorm", 1e4] == backward["seminorm", 1]
+
+
 def test_direct_gradient_of_the_networks_dynamics_is_that_of_finite_differences():
     block = ODEBlock(smooth_odefunc(2), Solver("rk4", step_size=0.5))
     names, parameters = zip(*block.named_parameters())

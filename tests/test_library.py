@@ -4,15 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from odelib import Config, ImageClassifier, ODEBlock, Solver, count_evaluations, count_saved_bytes
-from odelib.gradients import odeint_checkpoint
-from odelib.gradients import norm_of_parts
-from odelib.errors import OptionError
-from odelib.odeblock import GRADIENTS
-from odelib.errors import SolverError
-from odelib.solvers import Statistics, TABLEAUS, Tableau, odeint
+from odelib import Config, ImageClassifier, ODEBlock, Solver, count_evaluations, count_saved_bytes, solvers
+from odelib.errors import OptionError, SolverError
+from odelib.gradients import norm_of_parts, odeint_checkpoint
+from odelib.solvers import TABLEAUS, Controller, Statistics, Tableau, odeint
 from odelib.training import make_optimizer, train_step
 
+GRADIENTS = ("direct", "adjoint", "seminorm", "checkpoint")
 TIGHT = dict(rtol=1e-10, atol=1e-12)
 OWN = dict(library="odelib")
 
@@ -52,7 +50,7 @@ def gradients(end, weight, *inputs):
 # checkpoint is direct
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", TABLEAUS)
 @pytest.mark.parametrize(
     "when",
     [(0, 1), (0, 0.1, 0.15, 0.7, 1), (1, 0.5, 0.5, 0), (0, 0, 0.3, 1)],
@@ -61,7 +59,7 @@ def gradients(end, weight, *inputs):
 def test_checkpoint_has_the_states_and_the_gradient_of_the_plain_solve(name, when, z):
     f, when = Smooth(), times(*when)
     weight = torch.randn(len(when), 5, 3, dtype=torch.float64)
-    options = dict(method=name, step_size=None if METHODS[name].adaptive else 0.2)
+    options = dict(method=name, step_size=None if TABLEAUS[name].adaptive else 0.2)
     plain, checkpoint = odeint(f, z, when, **options), odeint_checkpoint(f, z, when, **options)
     assert torch.equal(plain, checkpoint)
     expected, ours = (gradients(states, weight, z, *f.parameters()) for states in (plain, checkpoint))
@@ -97,6 +95,23 @@ def test_statistics_keep_the_start_of_every_accepted_step_if_asked_to(z):
     odeint(Smooth(), z, times(0, 1), rtol=1e-6, atol=1e-6, statistics=seen)
     assert len(seen.states) == seen.accepted > 1 and torch.equal(seen.states[0], z)
     assert Statistics().states is None
+
+
+def test_statistics_of_a_checkpointed_solve_that_fails_tell_how_far_it_came():
+    z, plain, seen = torch.ones(2, 3, dtype=torch.float64), Statistics(), Statistics()
+    for solve, statistics in ((odeint, plain), (odeint_checkpoint, seen)):
+        with pytest.raises(SolverError, match="vanished"):
+            solve(Jump(), z.clone().requires_grad_(), times(0, 1), statistics=statistics)
+    assert seen.nfe == plain.nfe > 10 and seen.rejected > 0
+    assert [(step.t, step.h, step.accepted) for step in seen.steps] == [(s.t, s.h, s.accepted) for s in plain.steps]
+
+
+def test_checkpoint_refuses_a_gradient_of_times_and_does_without_where_none_is_asked(z):
+    when = times(0, 1).requires_grad_()
+    with pytest.raises(ValueError, match="times get no gradient here; take odeint_adjoint"):
+        odeint_checkpoint(Smooth(), z, when)
+    with torch.no_grad():
+        assert odeint_checkpoint(Smooth(), z, when).shape == (2, 5, 3)
 
 
 def test_checkpoint_has_no_second_derivative_and_says_so(z):
@@ -172,8 +187,8 @@ def test_evaluations_of_both_passes(gradient, z):
 def test_the_library_changes_no_logit(gradient, method):
     options = dict(width=8, stem="one-shot", method=method, gradient=gradient)
     options |= dict(rtol=1e-6, atol=1e-6) if method == "dopri5" else dict(step_size=0.25)
-    theirs = ImageClassifier(Config(**options), channels=1, classes=10)
-    ours = ImageClassifier(Config(**options, **OWN), channels=1, classes=10)
+    configs = Config(**options), Config(**options, **OWN)
+    theirs, ours = (ImageClassifier(config, config, channels=1, classes=10) for config in configs)
     ours.load_state_dict(theirs.state_dict())
     x = torch.rand(4, 1, 28, 28)
     torch.testing.assert_close(ours(x), theirs(x), rtol=0, atol=1e-5)
@@ -196,6 +211,15 @@ def test_checkpoint_holds_less_at_a_time_than_direct_and_the_more_so_the_more_st
     assert peak("checkpoint", 16) / peak("direct", 16) < 1 / 6
 
 
+def test_memory_that_is_given_back_and_saved_again_counts_again():
+    """What is handed out again would have the address of what has been counted."""
+    x = torch.randn(100_000, requires_grad=True)
+    with count_saved_bytes([x]) as saved:
+        for _ in range(5):
+            x.sin().cos().sum().backward()  # cos saves the sine
+    assert (saved.n, saved.peak, saved.live) == (5 * x.nbytes, x.nbytes, 0)
+
+
 def test_a_warm_start_saves_evaluations_in_training_and_is_forgotten_elsewhere(z):
     block = ODEBlock(Smooth(), Solver(warm_start=True, **OWN))
     cold = ODEBlock(block.f, Solver(**OWN))
@@ -213,6 +237,26 @@ def test_a_warm_start_saves_evaluations_in_training_and_is_forgotten_elsewhere(z
     assert nfe(block) == usual and torch.equal(block(z), cold(z))
     block.train()
     assert nfe(block) == usual and nfe(block) == later[0]
+
+
+@pytest.mark.parametrize("t0, t1", [(0.0, 1.0), (1.0, 0.0)])
+def test_a_warm_start_begins_with_what_the_first_step_before_would_rather_have_been(z, t0, t1):
+    class Watched(Smooth):
+        def forward(self, t, z):
+            self.asked.append(t.item())
+            return super().forward(t, z)
+
+    f, seen = Watched(), Statistics()
+    f.asked = []
+    tight = dict(rtol=1e-6, atol=1e-6)
+    odeint(f, z, times(t0, t1), statistics=seen, **tight)
+    first = next(step for step in seen.steps if step.accepted)
+    wanted = first.h * Controller().factor(first.ratio, 1.0, 5)
+    block = ODEBlock(f, Solver(warm_start=True, **tight, **OWN), t0=t0, t1=t1)
+    block(z)
+    f.asked = []
+    block(z)
+    assert f.asked[0] == t0 and 5 * (f.asked[1] - t0) == pytest.approx(wanted, rel=1e-9)  # dopri5 asks at h/5
 
 
 class Product(nn.Module):
@@ -246,11 +290,26 @@ def test_bf16_is_the_type_of_the_products_alone(library, gradient):
         assert 1e-5 < (ours - usual).norm() / usual.norm() < 0.02  # other numbers, near by
 
 
+def test_in_16_bits_errors_are_estimated_in_those_of_the_state(monkeypatch):
+    seen, usual = set(), solvers.error_ratio
+
+    def watched(error, *args):
+        seen.add(error.dtype)
+        return usual(error, *args)
+
+    monkeypatch.setattr(solvers, "error_ratio", watched)
+    f, z = Product(), torch.randn(8, 64)
+    ODEBlock(f, Solver(bf16=True, **OWN))(z)
+    with torch.autocast("cpu", torch.bfloat16):
+        ODEBlock(f, Solver(**OWN))(z)
+    assert f.seen == {torch.bfloat16} and seen == {torch.float32}
+
+
 @pytest.mark.parametrize(
     "options, message",
     [
         (dict(library="scipy"), "unknown library 'scipy'; choose from torchdiffeq, odelib"),
-        (dict(library="odelib", method="implicit_adams"), "unknown method 'implicit_adams'; choose from euler,"),
+        (dict(library="odelib", method="implicit_adams"), "unknown method 'implicit_adams'; choose from bosh3, dopri5,"),
         (dict(method="tsit5"), "unknown method 'tsit5'; choose from dopri8,"),
         (dict(library="odelib", method="bosh3", step_size=0.1), "step_size is for fixed grids only"),
         (dict(library="odelib", method="heun", gradient="seminorm"), "'heun' chooses none"),
@@ -275,7 +334,7 @@ def test_a_solve_that_fails_says_when():
 @pytest.mark.parametrize("gradient", GRADIENTS)
 def test_a_training_step_reaches_every_weight(gradient, tiny):
     config = Config(width=4, stem="one-shot", gradient=gradient, **OWN)
-    model = ImageClassifier(config, channels=1, classes=10)
+    model = ImageClassifier(config, config, channels=1, classes=10)
     _, forward, backward = train_step(
         model, make_optimizer(model, config), tiny.train.images[:8].float() / 255, tiny.train.labels[:8]
     )

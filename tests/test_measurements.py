@@ -1,4 +1,4 @@
-"""What studies measure: the clock, the bytes kept for the backward pass, gradient errors, solvers swapped after training."""
+"""What studies measure: the clock, bytes for the backward pass, gradient errors, solvers swapped after training."""
 
 from dataclasses import replace
 
@@ -6,16 +6,17 @@ import pytest
 import torch
 from torch import nn
 
-from odelib import Config, ImageClassifier, ODEBlock, RecordError, Solver, build
+from odelib import ODEBlock, RecordError, Solver, build
 from odelib.measurements.confusion import count_confusion, measure_confusion
 from odelib.measurements.cross_solver import SOLVERS, measure_cross_solver
-from odelib.measurements import MEASUREMENTS
-from odelib.measurements.gradient_error import GradientError, block_gradient, cosine, measure_gradient_error, relative
-from odelib.measurements.loss_scale import LossScale, measure_loss_scale
-from odelib.measurements.memory import Memory, measure_memory
+from odelib.measurements import MEASUREMENTS, Subject
+from odelib.measurements.gradient_error import block_gradient, cosine, measure_gradient_error, relative
+from odelib.measurements.loss_scale import measure_loss_scale
+from odelib.measurements.memory import STEPS, TOLERANCES, measure_memory
+from odelib.measurements.timing import StepTime, interleave, measure_timing
+from odelib.records import save_weights
 from odelib.saved_bytes import count_saved_bytes
-from odelib.records import Environment, save_weights
-from odelib.measurements.timing import StepTime, Timing, interleave, measure_timing
+from odelib.sources import digest
 from odelib.training import evaluate
 
 CPU = torch.device("cpu")
@@ -34,8 +35,9 @@ def cases(quick):
 
 
 @pytest.fixture
-def trained(cases, tiny) -> ImageClassifier:
-    return build(cases["direct-dopri5"], tiny)
+def subject(cases, tiny, tmp_path, monkeypatch) -> Subject:
+    monkeypatch.setattr("odelib.measurements.gradient_error.REFERENCE_TOLERANCE", 1e-6)  # quick
+    return Subject(cases, tiny, CPU, tmp_path, build(cases["direct-dopri5"], tiny))
 
 
 # Timing
@@ -79,11 +81,26 @@ def test_quartiles_of_the_seconds():
     assert StepTime("a", 1, 1, (4.0, 1.0, 3.0, 2.0, 5.0)).quartiles == (2.0, 3.0, 4.0)
 
 
-def test_timing_counts_nfe_and_leaves_the_weights_alone(cases, tiny, trained):
+def test_a_clock_is_read_when_the_device_has_done_its_work(monkeypatch):
+    """Before an action begins, and before it is said to be over."""
+    done = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: done.append("wait"))
+
+    def clock():
+        done.append("clock")
+        return 0.0
+
+    interleave({"a": lambda: done.append("a")}, rounds=1, warmup=0, clock=clock)
+    assert done == ["wait", "clock", "a", "wait", "clock"]
+
+
+def test_timing_counts_nfe_and_leaves_the_weights_alone(subject):
+    trained = subject.trained
     before = {name: tensor.clone() for name, tensor in trained.state_dict().items()}
-    timing = measure_timing(cases, tiny, trained, CPU, rounds=2)
+    timing = measure_timing(subject, rounds=2)
     rows = {row.case: row for row in timing.rows}
-    assert list(rows) == list(cases) and timing.steps_per_epoch == 48 // 16
+    assert list(rows) == list(subject.cases) and timing.steps_per_epoch == 48 // 16
     assert (rows["adjoint-euler"].nfe_forward, rows["adjoint-euler"].nfe_backward) == (1, 1)
     assert (rows["none"].nfe_forward, rows["none"].nfe_backward) == (0, 0)
     assert rows["direct-dopri5"].nfe_forward == rows["adjoint-dopri5"].nfe_forward >= 8
@@ -146,13 +163,33 @@ def test_direct_euler_saves_one_state_a_step_and_the_adjoint_only_its_ends():
     assert kept["adjoint", 2] == kept["adjoint", 4] == kept["adjoint", 8] < 3 * a_state
 
 
-def test_memory_of_the_direct_gradient_grows_with_nfe_and_that_of_the_adjoint_does_not(cases, tiny, trained):
-    memory = measure_memory(cases, tiny, trained, CPU, batch_size=4)
+def test_memory_of_the_direct_gradient_grows_with_nfe_and_that_of_the_adjoint_does_not(subject):
+    memory = measure_memory(subject, batch_size=4)
     for gradient, grows in (("direct", True), ("adjoint", False)):
         rows = sorted((r.nfe_forward, r.bytes) for r in memory.rows if (r.method, r.gradient) == ("dopri5", gradient))
         assert rows[-1][0] > rows[0][0]
         assert (rows[-1][1] > rows[0][1]) is grows
     assert memory.state_bytes < memory.evaluation_bytes
+
+
+def test_memory_is_measured_with_the_solvers_of_the_cases_and_no_others(subject, quick):
+    """Whatever the library, at tolerances if the method chooses its steps, else at steps."""
+    own = replace(quick, width=4, library="odelib")
+    cases = {
+        "bosh3": replace(own, method="bosh3", gradient="checkpoint"),
+        "rk4": replace(own, method="rk4"),
+        "again": replace(own, method="rk4", step_size=0.5, epochs=9),
+        "none": replace(own, network="none"),
+    }
+    memory = measure_memory(replace(subject, cases=cases), batch_size=2)
+    sizes = {(row.method, row.gradient): [] for row in memory.rows}
+    for row in memory.rows:
+        sizes[row.method, row.gradient].append((row.rtol, row.step_size))
+    assert sizes == {
+        ("bosh3", "checkpoint"): [(tolerance, None) for tolerance in TOLERANCES],
+        ("rk4", "direct"): [(1e-3, step) for step in STEPS],
+    }
+    assert [row.nfe_forward for row in memory.rows if row.method == "rk4"] == [4, 8, 16, 32, 64]
 
 
 # Gradient error
@@ -187,8 +224,9 @@ def test_gradient_of_the_block_in_closed_form(gradient):
     assert ours.nfe_forward > 0 and (ours.nfe_backward == 0) is (gradient == "direct")
 
 
-def test_a_coarse_solver_has_a_larger_gradient_error_than_a_fine_one(cases, tiny, trained):
-    found = measure_gradient_error(cases, tiny, trained, CPU, images=2)
+def test_a_coarse_solver_has_a_larger_gradient_error_than_a_fine_one(subject, monkeypatch):
+    monkeypatch.setattr("odelib.measurements.gradient_error.REFERENCE_TOLERANCE", 1e-8)
+    found = measure_gradient_error(subject, images=2)
     rows = {row.case: row for row in found.rows}
     assert set(rows) == {"direct-dopri5", "adjoint-dopri5", "adjoint-euler"}
     assert found.reference_error < 0.01
@@ -197,8 +235,8 @@ def test_a_coarse_solver_has_a_larger_gradient_error_than_a_fine_one(cases, tiny
     assert rows["adjoint-euler"].theta_cosine < rows["direct-dopri5"].theta_cosine
 
 
-def test_a_larger_loss_makes_the_adjoint_dearer_and_better(cases, tiny, trained):
-    found = measure_loss_scale(cases, tiny, trained, CPU, images=2, scales=(1.0, 1e4))
+def test_a_larger_loss_makes_the_adjoint_dearer_and_better(subject):
+    found = measure_loss_scale(subject, images=2, scales=(1.0, 1e4))
     rows = [row for row in found.rows if row.gradient == "adjoint"]
     assert rows[-1].nfe_backward > rows[0].nfe_backward
     assert rows[-1].theta_error < rows[0].theta_error
@@ -210,24 +248,63 @@ def test_a_larger_loss_makes_the_adjoint_dearer_and_better(cases, tiny, trained)
 
 
 @pytest.mark.parametrize("gradient", ["adjoint", "seminorm"])
-def test_every_network_with_weights_is_tested_with_every_solver(cases, tiny, trained, tmp_path, gradient):
+def test_every_network_with_weights_is_tested_with_every_solver(subject, gradient):
     """However it was trained: the seminorm goes with adaptive methods only, and does not matter here."""
-    config = replace(cases["adjoint-euler"], method="dopri5", gradient=gradient)
+    config = replace(subject.cases["adjoint-euler"], method="dopri5", gradient=gradient)
     for name in ("adjoint-euler-seed3", "none-seed0"):
-        save_weights(tmp_path / f"{name}.safetensors", trained, config)
-    (tmp_path / "adjoint-euler-seed4.checkpoint.safetensors").touch()
-    found = measure_cross_solver(cases, tiny, tmp_path, CPU)
+        save_weights(subject.folder / f"{name}.safetensors", subject.trained, config)
+    (subject.folder / "adjoint-euler-seed4.checkpoint.safetensors").touch()
+    found = measure_cross_solver(subject)
     assert [(row.case, row.seed, row.solver) for row in found.rows] == [("adjoint-euler", 3, s) for s in SOLVERS]
-    nfe = {row.solver: row.nfe for row in found.rows}
-    assert nfe["euler, 1 step"] == 1 and nfe["euler, 16 steps"] == 16 and nfe["rk4, 4 steps"] == 16
-    assert nfe["dopri5, 1e-5"] > nfe["dopri5, 1e-3"]
+    assert nfe_by_solver(found)[:5] == [1, 4, 16, 4, 16]
+    coarse, fine = nfe_by_solver(found)[5:]
+    assert fine > coarse >= 8
     assert all(0 <= row.accuracy <= 1 for row in found.rows)
 
 
+def nfe_by_solver(found):
+    """In the order of SOLVERS: Euler with 1, 4 and 16 steps, RK4 with 1 and 4, dopri5 at 1e-3 and 1e-5."""
+    assert [row.solver for row in found.rows] == list(SOLVERS)
+    return [row.nfe for row in found.rows]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(scales=2),
+        dict(extra_channels=4),
+        dict(scales=2, extra_channels=4, kinetic=0.1),
+        dict(library="odelib", method="bosh3", warm_start=True),
+        dict(library="odelib", method="rk4", gradient="checkpoint", block_dropout=0.1),
+    ],
+    ids=str,
+)
+def test_every_block_of_a_network_is_solved_by_the_other_solver(subject, quick, tiny, options):
+    """Also where blocks stand one behind the other, behind appended zeros, or were trained with what the other lacks."""
+    config = replace(quick, width=4, **options)
+    save_weights(subject.folder / "a-seed0.safetensors", build(config, tiny), config)
+    found = measure_cross_solver(replace(subject, cases={"a": config}, network=None))
+    blocks = options.get("scales", 1)
+    assert nfe_by_solver(found)[:5] == [blocks * n for n in (1, 4, 16, 4, 16)]
+    coarse, fine = nfe_by_solver(found)[5:]
+    assert fine > coarse >= 8 * blocks
+
+
+def test_the_solvers_that_are_tried_are_torchdiffeqs():
+    """The two libraries' rk4 are two methods."""
+    assert {solver.library for solver in SOLVERS.values()} == {"torchdiffeq"}
+
+
 @pytest.mark.parametrize("measured", [measure_cross_solver, measure_confusion])
-def test_a_study_without_weights_cannot_be_tested(measured, cases, tiny, tmp_path):
-    with pytest.raises(RecordError, match="holds no weights"):
-        measured(cases, tiny, tmp_path, CPU)
+def test_a_study_without_weights_cannot_be_tested(measured, subject):
+    with pytest.raises(RecordError, match="holds no weights of this study; train its cases first"):
+        measured(subject)
+
+
+@pytest.mark.parametrize("measured", [measure_timing, measure_memory, measure_gradient_error, measure_loss_scale])
+def test_a_study_that_names_no_trained_network_cannot_be_measured(measured, subject):
+    with pytest.raises(RecordError, match="this study names no trained network to measure"):
+        measured(replace(subject, network=None))
 
 
 # Confusion
@@ -251,37 +328,48 @@ def test_confusion_counts_true_classes_in_rows_and_predicted_ones_in_columns(tin
     assert count_confusion(Says(labels), tiny.test, 10).equal(each.diag())
 
 
-def test_confusion_is_counted_for_every_network_with_weights_in_eval_mode(cases, tiny, tmp_path):
-    config = replace(cases["none"], dropout=0.9)
+def test_confusion_is_counted_for_every_network_with_weights_in_eval_mode(subject, tiny, tmp_path):
+    config = replace(subject.cases["none"], dropout=0.9)
     model = build(config, tiny)
     for name in ("none-seed0", "direct-dopri5-seed2"):
         save_weights(tmp_path / f"{name}.safetensors", model, config)
-    found = measure_confusion(cases, tiny, tmp_path, CPU)
+    found = measure_confusion(subject)
     assert [(row.case, row.seed) for row in found.rows] == [("direct-dopri5", 2), ("none", 0)]
     _, accuracy = evaluate(model, tiny.test)
     for row in found.rows:
         assert sum(row.counts[i][i] for i in range(10)) == round(accuracy * len(tiny.test))
     found.save(tmp_path / "confusion.json")
-    assert MEASUREMENTS["confusion"].load(tmp_path / "confusion.json") == found
+    assert MEASUREMENTS["confusion"].record.load(tmp_path / "confusion.json") == found
 
 
 # Records
 
 
-@pytest.mark.parametrize("name", ["timing", "memory", "loss-scale", "gradient-error", "cross-solver"])
-def test_a_measurement_read_back_is_the_one_that_was_saved(cases, tiny, trained, tmp_path, name):
-    if name == "cross-solver":
-        save_weights(tmp_path / "adjoint-euler-seed0.safetensors", trained, cases["adjoint-euler"])
-        made = measure_cross_solver(cases, tiny, tmp_path, CPU)
-    elif name == "timing":
-        made = Timing(Environment.here(CPU), 16, 3, (StepTime("a", 26, 0, (0.25, 1 / 3)),))
-    elif name == "loss-scale":
-        made = measure_loss_scale(cases, tiny, trained, CPU, images=2, scales=(1.0,))
-    else:
-        made = {"memory": measure_memory, "gradient-error": measure_gradient_error}[name](cases, tiny, trained, CPU, 2)
+@pytest.mark.parametrize(
+    "name, options",
+    [
+        ("timing", dict(rounds=2)),
+        ("memory", dict(batch_size=2)),
+        ("loss-scale", dict(images=2, scales=(1.0,))),
+        ("gradient-error", dict(images=2)),
+        ("cross-solver", {}),
+    ],
+)
+def test_a_measurement_read_back_is_the_one_that_was_saved(subject, tmp_path, name, options):
+    save_weights(tmp_path / "adjoint-euler-seed0.safetensors", subject.trained, subject.cases["adjoint-euler"])
+    how = MEASUREMENTS[name]
+    made = how.measure(subject, **options)
+    assert type(made) is how.record and made.environment.sources == digest(how.module)
     made.save(tmp_path / f"{name}.json")
-    kind = MEASUREMENTS[name]
-    assert kind.load(tmp_path / f"{name}.json") == made
-    wrong = {Timing, Memory, LossScale, GradientError} - {kind}
-    with pytest.raises(RecordError, match="is not a record of odelib"):
-        wrong.pop().load(tmp_path / f"{name}.json")
+    assert how.record.load(tmp_path / f"{name}.json") == made
+    for other in MEASUREMENTS.values():
+        if other is not how:
+            with pytest.raises(RecordError, match="is not a record of odelib"):
+                other.record.load(tmp_path / f"{name}.json")
+
+
+@pytest.mark.parametrize("name", MEASUREMENTS)
+def test_a_measurement_is_registered_by_the_name_of_its_module(name):
+    how = MEASUREMENTS[name]
+    assert how.module == f"odelib.measurements.{name.replace('-', '_')}" == how.measure.__module__
+    assert how.measure.__name__ == f"measure_{name.replace('-', '_')}"

@@ -15,19 +15,20 @@ from odelib.studies import STUDIES, Case, Study, find_study, study as study_modu
 
 CPU = torch.device("cpu")
 GRADIENTS = STUDIES["mnist-gradients"]
+NAME = "fashion-mnist"
 SMALL = Config(dataset="mnist", network="none", width=8, epochs=2, batch_size=16)
 
 
 @pytest.fixture
 def small(monkeypatch) -> Study:
-    """A study of two runs in the place of mnist-gradients, so that the command knows it."""
-    made = Study("mnist-gradients", "Does it run?", {"small": Case(SMALL, seeds=(0, 1))})
-    monkeypatch.setitem(STUDIES, "mnist-gradients", made)
+    """A study of two runs, without measurements, under a name that the command knows."""
+    made = Study(NAME, "Does it run?", {"small": Case(SMALL, seeds=(0, 1))})
+    monkeypatch.setitem(STUDIES, NAME, made)
     return made
 
 
-def command(folder, *words):
-    return main(["study", "mnist-gradients", "--out", str(folder), "--device", "cpu", *words])
+def command(folder, *words, name=NAME):
+    return main(["study", name, "--out", str(folder), "--device", "cpu", *words])
 
 
 # What is planned
@@ -41,7 +42,7 @@ def test_a_study_is_found_by_its_name():
 
 def test_a_config_of_a_study_is_that_of_its_case_with_the_seed(small):
     assert small.config("small") == SMALL and small.config("small", 3) == replace(SMALL, seed=3)
-    with pytest.raises(OptionError, match="study mnist-gradients has no case 'large'; choose from small"):
+    with pytest.raises(OptionError, match=f"study {NAME} has no case 'large'; choose from small"):
         small.config("large")
 
 
@@ -110,7 +111,7 @@ def test_status_names_a_record_that_was_deleted_or_is_unfinished(tmp_path, capsy
     (tmp_path / "mnist-gradients" / "none-seed0.json").unlink()
     replace(record, metrics=record.metrics[:2]).save(tmp_path / "mnist-gradients" / "resnet-1-seed0.json")
     assert set(GRADIENTS.missing(tmp_path)) - set(there) == {"none-seed0", "resnet-1-seed0"}
-    assert command(tmp_path, "--status") == 0
+    assert command(tmp_path, "--status", name=GRADIENTS.name) == 0
     said = capsys.readouterr().out
     assert re.search(r"none-seed0 +0 of 5 epochs", said) and re.search(r"resnet-1-seed0 +2 of 5 epochs", said)
     assert not {"none", "resnet-1"} & GRADIENTS.runs(tmp_path).keys()
@@ -138,10 +139,10 @@ def test_a_study_makes_the_seeds_that_it_plans_or_the_one_asked_for(small, mnist
 def test_finished_runs_are_skipped_and_kept(small, mnist_root, tmp_path, capsys):
     assert command(tmp_path, "--seed", "1") == 0
     assert "epoch   2" in capsys.readouterr().out
-    before = {path: path.read_bytes() for path in (tmp_path / "mnist-gradients").iterdir()}
+    before = {path: path.read_bytes() for path in (tmp_path / NAME).iterdir()}
     assert command(tmp_path, "--seed", "1") == 0
     assert "epoch   2" not in capsys.readouterr().out
-    assert {path: path.read_bytes() for path in (tmp_path / "mnist-gradients").iterdir()} == before
+    assert {path: path.read_bytes() for path in (tmp_path / NAME).iterdir()} == before
 
 
 class Killed(BaseException):
@@ -154,7 +155,7 @@ def test_a_study_knows_of_a_run_that_was_killed_in_its_last_epoch_and_finishes_i
 ):
     """Its record says that all epochs are done, or lacks the last one; its weights are not there; a checkpoint is."""
     study = replace(small, cases={"small": Case(replace(SMALL, epochs=1))})
-    monkeypatch.setitem(STUDIES, "mnist-gradients", study)
+    monkeypatch.setitem(STUDIES, NAME, study)
     assert command(tmp_path / "whole") == 0
 
     def kill(*_, **__):
@@ -169,7 +170,7 @@ def test_a_study_knows_of_a_run_that_was_killed_in_its_last_epoch_and_finishes_i
     assert capsys.readouterr().out.splitlines()[-1] == "missing: small-seed0"
     assert command(tmp_path) == 0
     assert study.missing(tmp_path) == []
-    folders = [tmp_path / "mnist-gradients", tmp_path / "whole" / "mnist-gradients"]
+    folders = [tmp_path / NAME, tmp_path / "whole" / NAME]
     assert all({path.suffix for path in f.iterdir()} == {".json", ".safetensors"} for f in folders)
     weights, whole = (load_tensors(folder / "small-seed0.safetensors")[0] for folder in folders)
     assert all((weights[name] == tensor).all() for name, tensor in whole.items())
@@ -177,15 +178,15 @@ def test_a_study_knows_of_a_run_that_was_killed_in_its_last_epoch_and_finishes_i
 
 def test_a_case_that_diverges_does_not_keep_the_others_from_being_made(mnist_root, tmp_path, capsys, monkeypatch):
     wild = replace(SMALL, lr=1e38, momentum=0.0)
-    study = Study("mnist-gradients", "?", {"wild": Case(wild, (0, 1)), "calm": Case(SMALL), "wilder": Case(wild)})
-    monkeypatch.setitem(STUDIES, "mnist-gradients", study)
+    study = Study(NAME, "?", {"wild": Case(wild, (0, 1)), "calm": Case(SMALL), "wilder": Case(wild)})
+    monkeypatch.setitem(STUDIES, NAME, study)
     for again in (False, True):  # it is met again, and tried again
         assert command(tmp_path) == 2
         said = capsys.readouterr()
         lines = said.err.splitlines()
         assert len(lines) == 4 and all(re.match(r"wild(er)?-seed\d: in epoch 1, step \d, the loss", line) for line in lines[:3])
         assert lines[3] == (
-            "odelib: mnist-gradients: wild-seed0, wild-seed1, wilder-seed0 failed as said above; the other runs are made"
+            f"odelib: {NAME}: wild-seed0, wild-seed1, wilder-seed0 failed as said above; the other runs are made"
         )
         assert ("epoch   2" in said.out) is not again
     assert study.missing(tmp_path) == ["wild-seed0", "wild-seed1", "wilder-seed0"]
@@ -204,7 +205,7 @@ def test_a_measurement_is_made_once(mnist_root, tmp_path, capsys, monkeypatch):
     euler = Config(dataset="mnist", gradient="adjoint", method="euler", batch_size=16)
     study = replace(GRADIENTS, cases={"adjoint-euler": Case(euler)})
     monkeypatch.setitem(STUDIES, "mnist-gradients", study)
-    assert command(tmp_path, "--measure", "timing") == 0
+    assert command(tmp_path, "--measure", "timing", name=GRADIENTS.name) == 0
     path = tmp_path / "mnist-gradients" / "timing.json"
     assert capsys.readouterr().out == f"timing: record {path}\n"
     before = path.read_bytes()
@@ -212,7 +213,7 @@ def test_a_measurement_is_made_once(mnist_root, tmp_path, capsys, monkeypatch):
     (row,) = record.rows
     assert (row.case, row.nfe_forward, row.nfe_backward) == ("adjoint-euler", 1, 1)
     assert record.environment.sources and record.environment.settings is not None
-    assert command(tmp_path, "--measure", "timing") == 2
+    assert command(tmp_path, "--measure", "timing", name=GRADIENTS.name) == 2
     assert "holds this measurement; delete it to measure again, or confirm it" in capsys.readouterr().err
     assert path.read_bytes() == before
     assert study.measured("memory", tmp_path) is None

@@ -64,7 +64,7 @@ def test_state_after_the_block(options, scale):
     assert model.block(z).shape == (2, 8 + options.get("extra_channels", 0), 8 // scale, 8 // scale)
 
 
-def gradients(options, gradient, tolerance, method="dopri8", library="torchdiffeq"):
+def gradients(options, gradient, tolerance, method="dopri5", library="torchdiffeq"):
     """Loss and gradients by the state and all parameters, in training mode; noise and first weights always the same."""
     torch.manual_seed(1)
     solver = dict(method=method, rtol=tolerance, atol=tolerance, gradient=gradient, library=library)
@@ -119,7 +119,7 @@ def test_the_books_solver_and_adjoint_find_the_gradient_of_torchdiffeq(name):
 def test_every_variation_trains_with_a_warm_start_in_16_bits(tiny, quick, options):
     solver = dict(library="odelib", method="bosh3", warm_start=True, bf16=True, gradient="checkpoint")
     few = replace(tiny, train=tiny.train.pick(slice(0, 8)), test=tiny.test.pick(slice(0, 4)))
-    config = replace(quick, epochs=2, batch_size=8, **solver, **options)
+    config = replace(quick, epochs=2, batch_size=8, rtol=1e-2, atol=1e-2, **solver, **options)
     *_, metrics = fit(build(config, few), few, config)
     assert math.isfinite(metrics.train_loss) and metrics.nfe_backward > 0
 
