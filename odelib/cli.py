@@ -18,15 +18,14 @@ from tyro.conf import OmitArgPrefixes, Positional, subcommand
 from odelib import __version__
 from odelib.config import PRESETS, Config
 from odelib.data import Dataset, Selection, load_dataset
-from odelib.errors import Error, OptionError, RecordError
+from odelib.errors import Error, Interrupted, OptionError, RecordError
 from odelib.measurements import MEASUREMENTS
 from odelib.measurements.benchmark import EVALUATIONS
 from odelib.odeblock import LIBRARIES, Solver, change_solver, count_evaluations
 from odelib.records import RESULTS, Run, load_weights
-from odelib.runs import run
+from odelib.runs import is_finished, run
 from odelib.studies import STUDIES
 from odelib.studies.results import stale
-from odelib.studies.study import is_finished
 from odelib.training import EVALUATED_AT_ONCE, default_device, evaluate
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -314,6 +313,9 @@ def main(argv: list[str] | None = None) -> int:
         if trains:
             print(f"odelib: stopped, since nobody reads what it prints; {_GO_ON}", file=sys.stderr)
             return 130
+    except Interrupted as error:
+        print(f"odelib: {error}", file=sys.stderr)
+        return 128 + error.signal
     except (Error, FloatingPointError, OSError) as error:
         print(f"odelib: {error}", file=sys.stderr)
         return 2

@@ -1,5 +1,6 @@
 """Data sets as whole tensors in memory: load once, then batch, scale and augment on the device."""
 
+import hashlib
 import os
 import tempfile
 import zipfile
@@ -73,6 +74,14 @@ class Dataset:
     def to(self, device: torch.device | str) -> "Dataset":
         validation = None if self.validation is None else self.validation.to(device)
         return replace(self, train=self.train.to(device), test=self.test.to(device), validation=validation)
+
+    def digest(self) -> str:
+        """A digest of all images and labels."""
+        found = hashlib.blake2b(digest_size=8)
+        for part in (self.train, self.test, self.validation):
+            for tensor in (part.images, part.labels) if part else ():
+                found.update(str(tuple(tensor.shape)).encode() + tensor.cpu().contiguous().numpy().tobytes())
+        return found.hexdigest()
 
     def hold_out(self, share: float) -> "Dataset":
         """Move this share of the training images to `validation`: the same ones every time, whatever the seed."""

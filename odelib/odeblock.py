@@ -142,12 +142,12 @@ class ODEBlock(nn.Module):
             raise OptionError(f"the solver of an ODEBlock must be a Solver, such as Solver('rk4'), got {solver!r}")
         self.f, self.solver, self.t0, self.t1 = f, solver.part(Solver), float(t0), float(t1)
         self._refuse_equal_ends()
-        self._first_step: float | None = None  # for the next solve, with warm_start
+        self.first_step: float | None = None  # for the next solve, with warm_start
         self._counters: list[Evaluations] = []  # of the scopes of count_evaluations that are open
         self._reached: set[int] | None = None  # whom the way back gives a gradient, by id; until f has been looked at
 
     def train(self, mode: bool = True) -> "ODEBlock":
-        self._first_step = None
+        self.first_step = None
         return super().train(mode)
 
     def forward(self, z: Float[Tensor, "b *state"]) -> Float[Tensor, "b *state"]:
@@ -266,7 +266,7 @@ class ODEBlock(nn.Module):
         moments = torch.tensor(times, dtype=torch.float64)  # on the CPU: a solver reads them, f never does
         solver: dict[str, Any] = dict(method=s.method, rtol=s.rtol, atol=s.atol, **self._grid(times))
         seen, warm = solvers.Statistics(), s.warm_start and self.training
-        forward = dict(solver, statistics=seen, first_step=self._first_step if warm else None)
+        forward = dict(solver, statistics=seen, first_step=self.first_step if warm else None)
         if s.gradient == "direct":
             states = solvers.odeint(f, z, moments, **forward)
         elif s.gradient == "checkpoint":
@@ -281,7 +281,7 @@ class ODEBlock(nn.Module):
         if warm and seen.steps:
             first = next(step for step in seen.steps if step.accepted)
             factor = solvers.Controller().factor(first.ratio or 0.0, 1.0, solvers.TABLEAUS[s.method].order)
-            self._first_step = abs(first.h) * factor
+            self.first_step = abs(first.h) * factor
         return states
 
     def extra_repr(self) -> str:

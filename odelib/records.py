@@ -7,6 +7,8 @@ import json
 import os
 import platform
 import re
+import shutil
+import socket
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -94,6 +96,11 @@ class Environment:
             return "before commits were kept" if self.settings is None else "outside of a clone"
         return f"commit {self.commit.rstrip('+')}" + (" and changes" if self.commit.endswith("+") else "")
 
+    def computes_as(self, other: "Environment") -> bool:
+        """Whether the same program makes the same figures in both, as far as can be told."""
+        names = ("hardware", "threads", "python", "torch", "torchdiffeq", "odelib", "commit")
+        return all(getattr(self, name) == getattr(other, name) for name in names)
+
     def fits(self, digest: str) -> bool:
         """Whether the code with this digest is the code that made the figures, or that confirmed them."""
         return digest in (self.sources, *(confirmation.sources for confirmation in self.confirmed))
@@ -149,6 +156,13 @@ class Run(Record):
     parameters: int  # trainable numbers of the model
     environment: Environment
     metrics: tuple[EpochMetrics, ...] = ()
+    data: str | None = None  # digest of the images; None in older records
+    later: tuple[Environment, ...] = ()  # where the run went on, if elsewhere or otherwise
+
+    def goes_on(self, environment: Environment) -> "Run":
+        """The run, going on in this environment, which is noted if figures may depend on the difference."""
+        last = (self.environment, *self.later)[-1]
+        return self if environment.computes_as(last) else replace(self, later=(*self.later, environment))
 
     @property
     def finished(self) -> bool:
@@ -195,12 +209,69 @@ def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a file beside `path`, then put it in place at once: readers never see half of it."""
+    """Let `write` fill a file beside `path`, then put it in place at once: readers never see half of it.
+
+    It is on the disk before it is in place, so that a power failure leaves either the old file or the new one.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder:
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=_prefix()) as folder:
         part = Path(folder) / path.name
         write(part)
+        part.chmod(0o666 & ~_umask())  # some writers make files that only their owner can read
+        _to_disk(part)
         part.replace(path)
+    _to_disk(path.parent)
+
+
+def try_to_write(path: Path) -> None:
+    """Raise RecordError now, before any work is done, where nothing could be kept at `path`."""
+    try:
+        write_atomically(path.with_suffix(".trial"), lambda part: part.write_bytes(b"trial"))
+        path.with_suffix(".trial").unlink()
+    except OSError as error:
+        raise RecordError(f"{path} cannot be written ({error.strerror or error})") from error
+
+
+def sweep(folder: Path) -> None:
+    """Remove what processes of this machine that were killed while writing have left in `folder`."""
+    for left in folder.glob(f".odelib-{socket.gethostname()}-*-*"):
+        pid = left.name.split("-")[-2]
+        if pid.isdigit() and not _is_alive(int(pid)):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _prefix() -> str:
+    return f".odelib-{socket.gethostname()}-{os.getpid()}-"
+
+
+def _is_alive(pid: int) -> bool:
+    if os.name != "posix":  # elsewhere os.kill would end it
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is somebody else's
+        return True
+    return True
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until the file, or what a folder lists, is on the disk."""
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except OSError:  # Windows opens no folders
+        return
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
 
 
 def hardware(device: torch.device) -> str:

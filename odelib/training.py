@@ -2,9 +2,10 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 import torch
@@ -14,7 +15,7 @@ from tqdm import tqdm
 
 from odelib.data import Dataset, Images, batches
 from odelib.errors import OptionError, SolverError
-from odelib.odeblock import count_evaluations
+from odelib.odeblock import count_evaluations, ode_blocks
 from odelib.options import Options
 from odelib.regularization import penalty
 
@@ -148,65 +149,127 @@ def train_step(
     return loss.item(), forward.n, backward.n  # item() waits for the device, which keeps a clock honest
 
 
+@dataclass
+class Progress:
+    """How far a training has come: with weights and optimiser, all that is needed to go on as if it had never stopped.
+
+    Sums are over the steps of the pass under way.
+    """
+
+    epoch: int = 1  # the pass under way, counted from 1
+    step: int = 0  # its steps that are done
+    loss: float = 0.0
+    nfe_forward: int = 0
+    nfe_backward: int = 0
+    seconds: float = 0.0  # that those steps took
+    lr: float = 0.0  # of the last step
+    random: tuple[Tensor, ...] = ()  # states of torch's generators after that step, which dropout draws from
+    first_steps: tuple[float | None, ...] = ()  # what warm starts have learned, for every ODE block
+
+    def next_epoch(self) -> None:
+        """Begin the pass after this one."""
+        vars(self).update(vars(Progress(self.epoch + 1)))
+
+
 def fit(
     model: nn.Module,
     data: Dataset,
     training: Training,
     optimizer: torch.optim.Optimizer | None = None,
-    epochs_done: int = 0,
+    progress: Progress | None = None,
+    after_step: Callable[[], object] = lambda: None,
 ) -> Iterator[EpochMetrics]:
     """Train `model` on `data.train`; after each of `training.epochs` passes yield its EpochMetrics.
 
     `model` is any module from images in [0, 1] to logits, on the device of `data`. An `optimizer` that is given keeps
-    the learning rates of its groups as the largest of the schedule. What is random in a pass depends on `training.seed`
-    and the number of the pass alone, so that a run continued with `optimizer` and `epochs_done` from a checkpoint ends
-    where an uninterrupted one does. Raises FloatingPointError when the loss or the ODE solution is no longer finite.
+    the learning rates of its groups as the largest of the schedule. `progress` is kept up to date; `after_step` is
+    called after every step, when weights, optimiser and progress fit together. What is random depends on
+    `training.seed`, the pass and the step alone, so that a training that goes on with all three from a checkpoint ends
+    where an uninterrupted one does, to the bit. Raises FloatingPointError when loss, weights or the ODE solution are no
+    longer finite.
     """
     optimizer = optimizer or make_optimizer(model, training)
+    progress = progress or Progress()
     steps = max(1, len(data.train) // training.batch_size)
-    schedule = make_schedule(optimizer, training, steps, step=epochs_done * steps)
-    for epoch in range(epochs_done + 1, training.epochs + 1):
-        done = _train_epoch(model, data.train, training, optimizer, schedule, epoch)
-        with _solver_failures(f"evaluating after epoch {epoch},"):
+    schedule = make_schedule(optimizer, training, steps, step=(progress.epoch - 1) * steps + progress.step)
+    while progress.epoch <= training.epochs:
+        _train_epoch(model, data.train, training, optimizer, schedule, progress, after_step)
+        with _solver_failures(f"evaluating after epoch {progress.epoch},"):
             validation = None if data.validation is None else evaluate(model, data.validation)[1]
             metrics = EpochMetrics(
-                epoch=epoch,
+                epoch=progress.epoch,
+                train_loss=progress.loss / steps,
                 train_accuracy=evaluate(model, data.train)[1],
                 validation_accuracy=validation,
                 test_accuracy=evaluate(model, data.test)[1] if validation is None else None,
-                **done,
+                nfe_forward=progress.nfe_forward / steps,
+                nfe_backward=progress.nfe_backward / steps,
+                seconds=progress.seconds,
+                lr=progress.lr,
             )
+        progress.next_epoch()
         yield metrics
 
 
-def _train_epoch(model, images: Images, training: Training, optimizer, schedule, epoch: int) -> dict[str, float]:
+def _train_epoch(
+    model: nn.Module,
+    images: Images,
+    training: Training,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    progress: Progress,
+    after_step: Callable[[], object],
+) -> None:
     model.train()
-    seed = training.seed * 100_003 + epoch
+    seed = training.seed * 100_003 + progress.epoch
     generator = torch.Generator().manual_seed(seed)
-    n, loss_sum, forward_sum, backward_sum, lr = 0, 0.0, 0, 0, 0.0
-    steps = max(1, len(images) // training.batch_size)
-    start = time.perf_counter()
-    with torch.random.fork_rng():  # dropout draws from the global generator
+    steps, done = max(1, len(images) // training.batch_size), progress.step
+    with torch.random.fork_rng():  # dropout draws from the global generators
         torch.manual_seed(seed)
+        if done:
+            _set_random_states(progress.random)
+            for block, first in zip(ode_blocks(model), progress.first_steps):
+                block.first_step = first
         passing = batches(images, training.batch_size, training.augment, generator)
         # tqdm shows itself on a terminal only (disable=None)
-        for x, y in tqdm(passing, f"epoch {epoch}", steps, leave=False, disable=None):
-            where = f"in epoch {epoch}, step {n + 1},"
+        bar = tqdm(passing, f"epoch {progress.epoch}", steps, leave=False, disable=None)
+        last = time.perf_counter()
+        for x, y in islice(bar, done, None):  # what is left out draws its augmentation all the same
+            where = f"in epoch {progress.epoch}, step {progress.step + 1},"
             with _solver_failures(where):
                 loss, forward, backward = train_step(model, optimizer, x, y, training.label_smoothing)
             if not math.isfinite(loss):
                 raise FloatingPointError(f"{where} the loss is {loss}; {_REMEDY}")
-            lr = optimizer.param_groups[0]["lr"]
+            if not _is_finite(model):
+                raise FloatingPointError(f"{where} the update made weights that are not finite; {_REMEDY}")
+            progress.lr = optimizer.param_groups[0]["lr"]
             schedule.step()
-            n, loss_sum = n + 1, loss_sum + loss
-            forward_sum, backward_sum = forward_sum + forward, backward_sum + backward
-    return {
-        "train_loss": loss_sum / n,
-        "nfe_forward": forward_sum / n,
-        "nfe_backward": backward_sum / n,
-        "seconds": time.perf_counter() - start,
-        "lr": lr,
-    }
+            progress.step += 1
+            progress.loss += loss
+            progress.nfe_forward += forward
+            progress.nfe_backward += backward
+            progress.random = _random_states()
+            progress.first_steps = tuple(block.first_step for block in ode_blocks(model))
+            progress.seconds += time.perf_counter() - last
+            after_step()
+            last = time.perf_counter()
+
+
+def _random_states() -> tuple[Tensor, ...]:
+    """The states of torch's generators, of the CPU and of every CUDA device."""
+    return (torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else ()))
+
+
+def _set_random_states(states: tuple[Tensor, ...]) -> None:
+    cpu, *devices = states
+    torch.set_rng_state(cpu)
+    if len(devices) == torch.cuda.device_count():  # on another machine dropout draws anew
+        torch.cuda.set_rng_state_all(devices)
+
+
+def _is_finite(model: nn.Module) -> bool:
+    """Whether all weights are finite numbers."""
+    return bool(torch.stack([p.detach().sum() for p in model.parameters()]).isfinite().all())
 
 
 _REMEDY = "lower the learning rate, or add weight decay"

@@ -11,6 +11,7 @@ from odelib.data import load_dataset
 from odelib.errors import OptionError, RecordError
 from odelib.measurements import MEASUREMENTS, Subject
 from odelib.records import RESULTS, Record, Run, load_weights
+from odelib.runs import is_finished
 
 
 @dataclass(frozen=True)
@@ -116,8 +117,3 @@ class Study:
         if name not in self.measurements:
             has = f"it has {', '.join(self.measurements)}" if self.measurements else "it has none"
             raise OptionError(f"study {self.name} has no measurement {name!r}; {has}")
-
-
-def is_finished(path: Path) -> bool:
-    """Whether a run's record says that it is finished, and no checkpoint is left that has more to say."""
-    return path.exists() and Run.load(path).finished and not path.with_suffix(".checkpoint.safetensors").exists()
