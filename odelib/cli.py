@@ -6,6 +6,7 @@ import io
 import itertools
 import os
 import re
+import signal
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,12 +19,14 @@ from tyro.conf import OmitArgPrefixes, Positional, subcommand
 from odelib import __version__
 from odelib.config import PRESETS, Config
 from odelib.data import Dataset, Selection, load_dataset
-from odelib.errors import Error, Interrupted, OptionError, RecordError
+from odelib.errors import Error, OptionError, RecordError
+from odelib.locks import Locked
 from odelib.measurements import MEASUREMENTS
 from odelib.measurements.benchmark import EVALUATIONS
 from odelib.odeblock import LIBRARIES, Solver, change_solver, count_evaluations
-from odelib.records import RESULTS, Run, load_weights
-from odelib.runs import is_finished, run
+from odelib.records import RESULTS, Run, load_weights, try_to_write
+from odelib.runs import Finished, inside, is_finished, run
+from odelib.signals import Handled, interrupt
 from odelib.studies import STUDIES
 from odelib.studies.results import stale
 from odelib.training import EVALUATED_AT_ONCE, default_device, evaluate
@@ -57,16 +60,25 @@ class Train:
     name: str | None = None  # their file name without seed and ending; by default made from the config
     data: Path | None = None  # where full data sets are kept (default: $ODELIB_DATA, else ~/.cache/odelib)
     device: Device = "auto"  # where to compute; auto takes CUDA if there is one
+    extend: bool = False
+    """go on with the run of this --name, finished or not, with more --epochs or a lower --lr; schedules constant and
+    step go on as if it had been so from the start, cosine and one-cycle jump to where the longer or lower curve is by
+    then"""
 
     def __call__(self) -> None:
         device = _device(self.device)
+        if self.extend and self.name is None:
+            raise OptionError(
+                "--extend wants the --name of the run; names that are made from the options differ with them"
+            )
+        name = self.config.case() if self.name is None else self.name
+        path = inside(self.out, f"{name}-seed{self.config.seed}" if name else name)
         data = load_dataset(self.config.dataset, self.data, self.config.image_size)
-        path = self.out / f"{self.name or self.config.case()}-seed{self.config.seed}.json"
-        _train(self.config, data, path, device)
+        _train(self.config, data, path, device, extend=self.extend, keep_optimizer=True)
 
 
-def _train(config: Config, data: Dataset, path: Path, device: torch.device) -> None:
-    record = run(config, data, path, device, lambda metrics: print(metrics, flush=True))
+def _train(config: Config, data: Dataset, path: Path, device: torch.device, **how: bool) -> None:
+    record = run(config, data, path, device, lambda metrics: print(metrics, flush=True), **how)
     print(f"{record.parameters:,} parameters; record {path}, weights {path.with_suffix('.safetensors')}")
 
 
@@ -139,6 +151,11 @@ class Show:
         shown = Run.load(self.record)
         print(f"odelib train {shown.config.options()}")
         print(shown.environment)
+        for later in shown.later:
+            print(f"went on: {later}")
+        for was in shown.extended:
+            when = f"extended in epoch {was.epoch}, after step {was.step}"
+            print(f"{when}: it was to have {was.epochs} epochs, lr {was.lr:g}")
         print(f"{shown.parameters:,} parameters, {len(shown.metrics)} of {shown.config.epochs} epochs")
         for metrics in shown.metrics:
             print(metrics)
@@ -151,6 +168,7 @@ class Study:
     name: Positional[StudyName]  # which study
     case: str | None = None  # one case only
     seed: int | None = None  # this seed only; by default all that the study plans
+    shard: str | None = None  # such as 2/3: every third run, beginning with the second, so that three processes share
     status: bool = False  # only list what is there, what is missing, and what was measured by other code
     measure: MeasurementName | None = None  # what to measure; while timing, nothing else should run on the machine
     confirm: bool = False  # repeat a small part of that measurement, to show that the code of today makes the same
@@ -165,8 +183,10 @@ class Study:
         if self.measure is None:
             self._train(device)
             return
-        if self.case or self.seed is not None or self.status:
-            raise OptionError("--measure measures all cases at once; take it without --case, --seed and --status")
+        if self.case or self.seed is not None or self.shard or self.status:
+            raise OptionError(
+                "--measure measures all cases at once; take it without --case, --seed, --shard and --status"
+            )
         study = STUDIES[self.name]
         path = study.measurement_path(self.measure, self.out)
         if self.confirm:
@@ -177,16 +197,20 @@ class Study:
 
     def _train(self, device: torch.device) -> None:
         study, failed = STUDIES[self.name], []
-        for case, seed in study.planned(self.case, self.seed):
+        for case, seed in _share(list(study.planned(self.case, self.seed)), self.shard):
             config, path = study.config(case, seed), study.record_path(case, seed, self.out)
-            epochs = len(Run.load(path).metrics) if path.exists() else 0
-            print(f"{path.stem:24} {epochs} of {config.epochs} epochs   {path}", flush=True)
-            if not self.status and not is_finished(path):
-                try:
+            try:
+                epochs = len(Run.load(path).metrics) if path.exists() else 0
+                print(f"{path.stem:24} {epochs} of {config.epochs} epochs   {path}", flush=True)
+                if not self.status and not is_finished(path, config):
                     _train(config, load_dataset(config.dataset, self.data, config.image_size), path, device)
-                except FloatingPointError as error:  # the next case has nothing to do with it
-                    print(f"{path.stem}: {error}", file=sys.stderr, flush=True)
-                    failed.append(path.stem)
+            except Finished:  # by another process, just now
+                pass
+            except Locked as error:
+                print(f"passed over: {error}", flush=True)
+            except (FloatingPointError, RecordError) as error:  # the next case has nothing to do with it
+                print(f"{path.stem}: {error}", file=sys.stderr, flush=True)
+                failed.append(path.stem)
         if self.status:
             left = study.missing(self.out)
             print(f"missing: {', '.join(left)}" if left else "nothing is missing")
@@ -194,14 +218,25 @@ class Study:
             if old:
                 print(f"made by other code: {', '.join(old)}; measure again, or --measure NAME --confirm")
         if failed:
-            raise FloatingPointError(f"{self.name}: {', '.join(failed)} failed as said above; the other runs are made")
+            rest = "" if self.status else "; the other runs are made"
+            raise RecordError(f"{self.name}: {', '.join(failed)} failed as said above{rest}")
+
+
+def _share(runs: list[tuple[str, int]], shard: str | None) -> list[tuple[str, int]]:
+    """Every n-th run, beginning with the i-th, for a shard i/n. Raises OptionError."""
+    if shard is None:
+        return runs
+    found = re.fullmatch(r"(\d+)/(\d+)", shard, re.ASCII)
+    if not found or not 1 <= int(found[1]) <= int(found[2]):
+        raise OptionError(f"--shard must be such as 2/3, the second of three, got {shard!r}")
+    return runs[int(found[1]) - 1 :: int(found[2])]
 
 
 def _report(differences: list[str], path: Path) -> None:
     """Say whether a record was confirmed. Raises RecordError where it was not."""
     if differences:
         more = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""
-        raise RecordError(f"{path} is not confirmed: {differences[0]}{more}; delete it to measure again")
+        raise RecordError(f"{path} is not confirmed: {differences[0]}{more}; move it away to measure again")
     print(f"confirmed: record {path}")
 
 
@@ -227,9 +262,10 @@ class Benchmark:
             value = getattr(self, option)
             if value is not None and value < 1:
                 raise OptionError(f"{option} must be positive, got {value}")
-        path, how = self.out / f"{self.name}.json", MEASUREMENTS["benchmark"]
+        path, how = inside(self.out, self.name), MEASUREMENTS["benchmark"]
         if path.exists() and not self.confirm:
-            raise RecordError(f"{path} holds a benchmark; delete it to measure again, or choose another name")
+            raise RecordError(f"{path} holds a benchmark; move it away to measure again, or choose another name")
+        try_to_write(path)
         data = load_dataset(self.dataset, self.data)
         if len(data.train) < self.batch_size:
             raise OptionError(f"batch_size must be at most the {len(data.train)} images of {self.dataset}")
@@ -281,11 +317,11 @@ def _trains(command: object) -> bool:
     return isinstance(command, Train) or (isinstance(command, Study) and not command.status and command.measure is None)
 
 
-_GO_ON = "the same command goes on after the last finished epoch"
+_GO_ON = "the same command goes on"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; return its exit code: 0 done, 2 bad input (one line says what), 130 interrupted."""
+    """Run one command; return its exit code: 0 done, 2 what went wrong, in one line, 128 + a signal that came."""
     argv = sys.argv[1:] if argv is None else argv
     if argv == ["--version"]:
         print(f"odelib {__version__}")
@@ -305,7 +341,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         command = _parse(commands, argv)
         trains = _trains(command)
-        command()
+        with Handled(interrupt):
+            command()
         trains = False  # no more
         sys.stdout.flush()
     except BrokenPipeError:  # whoever reads has seen enough, as head does
@@ -313,13 +350,11 @@ def main(argv: list[str] | None = None) -> int:
         if trains:
             print(f"odelib: stopped, since nobody reads what it prints; {_GO_ON}", file=sys.stderr)
             return 130
-    except Interrupted as error:
-        print(f"odelib: {error}", file=sys.stderr)
-        return 128 + error.signal
     except (Error, FloatingPointError, OSError) as error:
         print(f"odelib: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print(f"odelib: interrupted; {_GO_ON if trains else 'nothing was written'}", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:
+        said = str(stop) or f"interrupted; {_GO_ON if trains else 'nothing was written'}"
+        print(f"odelib: {said}", file=sys.stderr)
+        return 128 + getattr(stop, "signal", signal.SIGINT)
     return 0

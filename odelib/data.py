@@ -76,11 +76,12 @@ class Dataset:
         return replace(self, train=self.train.to(device), test=self.test.to(device), validation=validation)
 
     def digest(self) -> str:
-        """A digest of all images and labels."""
-        found = hashlib.blake2b(digest_size=8)
+        """A digest of all images, their labels and the names of the classes, in their order."""
+        found = hashlib.blake2b(repr(self.classes).encode(), digest_size=8)
         for part in (self.train, self.test, self.validation):
             for tensor in (part.images, part.labels) if part else ():
-                found.update(str(tuple(tensor.shape)).encode() + tensor.cpu().contiguous().numpy().tobytes())
+                found.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+                found.update(tensor.cpu().contiguous().numpy().data)
         return found.hexdigest()
 
     def hold_out(self, share: float) -> "Dataset":

@@ -21,8 +21,8 @@ class SolverError(Error, RuntimeError):
     """A solve that cannot go on. The message says when, what, and what to try."""
 
 
-class Interrupted(Error):
-    """A signal asked to stop. All work is kept; the message says how to go on."""
+class Interrupted(KeyboardInterrupt):
+    """A signal asked to stop. All work is kept; the message says how to go on, where there is something to say."""
 
     def __init__(self, message: str, signal: int):
         super().__init__(message)

@@ -3,14 +3,15 @@
 Written whole or not at all, never unpickled. A record says where it was made, and by which code.
 """
 
+import glob
 import json
 import os
 import platform
 import re
 import shutil
-import socket
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -98,7 +99,7 @@ class Environment:
 
     def computes_as(self, other: "Environment") -> bool:
         """Whether the same program makes the same figures in both, as far as can be told."""
-        names = ("hardware", "threads", "python", "torch", "torchdiffeq", "odelib", "commit")
+        names = ("hardware", "threads", "python", "torch", "torchdiffeq", "odelib", "commit", "settings")
         return all(getattr(self, name) == getattr(other, name) for name in names)
 
     def fits(self, digest: str) -> bool:
@@ -149,6 +150,16 @@ class Record:
 
 
 @dataclass(frozen=True)
+class Extension:
+    """A run was given more epochs, or a lower rate: what it was to be until then, and when that was."""
+
+    epochs: int  # that it was to have
+    lr: float  # that it had
+    epoch: int  # the pass in which it was changed, counted from 1
+    step: int  # steps of that pass that were done before
+
+
+@dataclass(frozen=True)
 class Run(Record):
     """A training run: what was asked for, what came out epoch by epoch, and where it was measured."""
 
@@ -158,6 +169,7 @@ class Run(Record):
     metrics: tuple[EpochMetrics, ...] = ()
     data: str | None = None  # digest of the images; None in older records
     later: tuple[Environment, ...] = ()  # where the run went on, if elsewhere or otherwise
+    extended: tuple[Extension, ...] = ()  # what `config` was before
 
     def goes_on(self, environment: Environment) -> "Run":
         """The run, going on in this environment, which is noted if figures may depend on the difference."""
@@ -174,10 +186,15 @@ class Run(Record):
         return self.metrics[-1]
 
 
-def save_weights(path: str | Path, model: ImageClassifier, config: Config) -> None:
-    """Write the model's tensors, with the config and the sizes that rebuild it, as one safetensors file."""
+def save_weights(
+    path: str | Path, model: ImageClassifier, config: Config, more: Mapping[str, Tensor] | None = None
+) -> None:
+    """Write the model's tensors, with the config and the sizes that rebuild it, as one safetensors file.
+
+    `more` are tensors of its optimiser, `optimizer.<...>`, which `load_weights` leaves out.
+    """
     sizes = {"channels": str(model.channels), "classes": str(model.classes)}
-    save_tensors(path, model.state_dict(), {"config": json.dumps(asdict(config)), **sizes})
+    save_tensors(path, {**model.state_dict(), **(more or {})}, {"config": json.dumps(asdict(config)), **sizes})
 
 
 def load_weights(path: str | Path) -> tuple[ImageClassifier, Config]:
@@ -186,17 +203,19 @@ def load_weights(path: str | Path) -> tuple[ImageClassifier, Config]:
     try:
         config = dacite.from_dict(Config, json.loads(metadata["config"]), dacite.Config(strict=True, cast=[tuple]))
         model = ImageClassifier(config, config, int(metadata["channels"]), int(metadata["classes"]))
-        model.load_state_dict(tensors)
+        model.load_state_dict({name: t for name, t in tensors.items() if not name.startswith("optimizer.")})
     except (KeyError, ValueError, TypeError, AttributeError, RuntimeError, dacite.DaciteError) as error:
         reason = " ".join(str(error).split())  # torch writes a line per tensor
         raise RecordError(f"{path} does not hold a model of odelib: {reason}") from error
     return model.eval(), config
 
 
-def save_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write tensors and texts as one safetensors file."""
+def save_tensors(
+    path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, str], before: Path | None = None
+) -> None:
+    """Write tensors and texts as one safetensors file. `before` as for `write_atomically`."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_atomically(Path(path), lambda part: save_file(tensors, part, metadata))
+    write_atomically(Path(path), lambda part: save_file(tensors, part, metadata), before)
 
 
 def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -208,52 +227,47 @@ def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise RecordError(f"{path} cannot be read as safetensors ({error})") from error
 
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object], before: Path | None = None) -> None:
     """Let `write` fill a file beside `path`, then put it in place at once: readers never see half of it.
 
-    It is on the disk before it is in place, so that a power failure leaves either the old file or the new one.
+    It is on the disk before it is in place, so that a power failure leaves either the old file or the new one. `before`
+    is where the old one is kept. Raises RecordError where the file cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=_prefix()) as folder:
-        part = Path(folder) / path.name
+    with _beside(path) as part:
         write(part)
-        part.chmod(0o666 & ~_umask())  # some writers make files that only their owner can read
         _to_disk(part)
+        with suppress(OSError):  # some writers make files that only their owner can read; some disks know no rights
+            part.chmod(0o666 & ~_umask())
+        if before and path.exists():
+            path.replace(before)
         part.replace(path)
-    _to_disk(path.parent)
+        with suppress(OSError):  # Windows opens no folders, some network drives wait for none
+            _to_disk(path.parent)
 
 
 def try_to_write(path: Path) -> None:
     """Raise RecordError now, before any work is done, where nothing could be kept at `path`."""
+    with _beside(path) as part:
+        if path.is_dir():
+            raise IsADirectoryError("a folder of this name is in the way")
+        part.write_bytes(b"trial")
+
+
+def sweep(path: Path) -> None:
+    """Remove what processes that were killed while they wrote `path` have left. No other process may write it now."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A place for a file in a folder beside `path`, which goes with the block. Raises RecordError for its errors."""
     try:
-        write_atomically(path.with_suffix(".trial"), lambda part: part.write_bytes(b"trial"))
-        path.with_suffix(".trial").unlink()
-    except OSError as error:
-        raise RecordError(f"{path} cannot be written ({error.strerror or error})") from error
-
-
-def sweep(folder: Path) -> None:
-    """Remove what processes of this machine that were killed while writing have left in `folder`."""
-    for left in folder.glob(f".odelib-{socket.gethostname()}-*-*"):
-        pid = left.name.split("-")[-2]
-        if pid.isdigit() and not _is_alive(int(pid)):
-            shutil.rmtree(left, ignore_errors=True)
-
-
-def _prefix() -> str:
-    return f".odelib-{socket.gethostname()}-{os.getpid()}-"
-
-
-def _is_alive(pid: int) -> bool:
-    if os.name != "posix":  # elsewhere os.kill would end it
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # it is somebody else's
-        return True
-    return True
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+            yield Path(folder) / path.name
+    except (OSError, SafetensorError) as error:
+        raise RecordError(f"{path} cannot be written ({getattr(error, 'strerror', None) or error})") from error
 
 
 def _umask() -> int:
@@ -264,10 +278,7 @@ def _umask() -> int:
 
 def _to_disk(path: Path) -> None:
     """Wait until the file, or what a folder lists, is on the disk."""
-    try:
-        file = os.open(path, os.O_RDONLY)
-    except OSError:  # Windows opens no folders
-        return
+    file = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
     try:
         os.fsync(file)
     finally:

@@ -1,35 +1,58 @@
 """Runs: one training run as a state machine, which any interruption leaves so that the same call goes on.
 
 Beside a record `<name>.json` lie the weights, `<name>.safetensors`, once the run is finished. Until then there is a
-checkpoint (`odelib.checkpoints`), which goes when both are on the disk: a run is finished when its record says so and no
-checkpoint has more to say. Weights may be deleted then.
+checkpoint (`odelib.checkpoints`), which goes last: a run is finished when its record says so and no checkpoint has more
+to say. Weights may be deleted then.
 """
 
-import signal
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PureWindowsPath
+from typing import NoReturn
 
 import torch
+from torch import nn
 
-from odelib.checkpoints import checkpoint_files, read_checkpoint, restore, save_checkpoint
+from odelib.checkpoints import (
+    Checkpoint,
+    checkpoint_files,
+    optimizer_tensors,
+    read_checkpoint,
+    restore,
+    save_checkpoint,
+    step_back,
+)
 from odelib.config import Config, build
 from odelib.data import Dataset, prepare
-from odelib.errors import Interrupted, RecordError
-from odelib.locks import lock_files, locked
+from odelib.errors import OptionError, RecordError
+from odelib.locks import Lock
 from odelib.models import count_parameters
-from odelib.records import Environment, Run, save_weights, sweep, try_to_write
+from odelib.records import Environment, Extension, Run, load_tensors, save_weights, sweep, try_to_write
+from odelib.signals import Wish
 from odelib.training import EpochMetrics, Progress, fit, make_optimizer
 
 SAVED_EVERY = 30.0  # seconds: the work that a power failure may take
 
 
-def is_finished(path: Path) -> bool:
-    """Whether the run at `path` (.json) is finished. Raises RecordError where the record cannot be read."""
-    return path.exists() and Run.load(path).finished and not any(file.exists() for file in checkpoint_files(path))
+class Finished(RecordError):
+    """The run has been made."""
+
+
+def is_finished(path: Path, config: Config | None = None) -> bool:
+    """Whether the run at `path` (.json) is finished, and one of `config`. Raises RecordError where it is no record."""
+    if not path.exists() or any(file.exists() for file in checkpoint_files(path)):
+        return False
+    record = Run.load(path)
+    return record.finished and config in (None, record.config)
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The record of this name in `folder`. Raises OptionError for a name that leads out of it, or is none."""
+    parts = PureWindowsPath(name)  # which knows both / and \
+    if not name.strip() or not name.isprintable() or parts.anchor or ".." in parts.parts or name[-1] in "/\\":
+        raise OptionError(f"a name must be a file name inside of {folder}, got {name!r}")
+    return folder / f"{name}.json"
 
 
 def run(
@@ -38,115 +61,179 @@ def run(
     path: Path,
     device: torch.device,
     report: Callable[[EpochMetrics], object] = print,
+    *,
     saved_every: float = SAVED_EVERY,
+    extend: bool = False,
+    keep_optimizer: bool = False,
 ) -> Run:
     """Train as `config` says and keep record and weights at `path` (.json, .safetensors).
 
     Interrupted, the same call goes on after the last step that is kept: after a signal (INT, TERM, HUP) the one under
     way, for which Interrupted is raised; after a crash one of at most `saved_every` seconds ago. The result is that of
     a run without interruption, to the bit, on the same kind of machine with as many threads; else the record lists the
-    environments. Raises RecordError when `path` holds a finished run or one of another config, cannot be written, or is
-    in the hands of another process.
+    environments.
+
+    With `extend` the run that is there gets the `epochs` (more) and the `lr` (lower) of `config`, which may differ in
+    nothing else; the record says since when. A finished one must have been made with `keep_optimizer`: its weights then
+    hold the optimiser's tensors too.
+
+    Raises Finished where it is finished; RecordError when `path` holds a run of another config or of other images,
+    cannot be written, or is in the hands of another process (Locked); FloatingPointError when it diverges, with the
+    last good state kept.
     """
-    if is_finished(path):
+    if is_finished(path) and not extend:
         _refuse(path, Run.load(path), config)
-    try_to_write(path)
-    with locked(path):
-        sweep(path.parent)
-        kept = read_checkpoint(path)
-        if kept is None and path.exists():
-            _refuse(path, Run.load(path), config)
-        data = prepare(data, config).to(device)
-        digest = data.digest()
-        environment = Environment.here(device)
+    with Lock(path) as lock:
+        kept = _kept(path, config, extend)
+        for file in (path, path.with_suffix(".safetensors"), *checkpoint_files(path)):
+            sweep(file)
+            try_to_write(file)
+        data = prepare(data, config)
+        digest, data, environment = data.digest(), data.to(device), Environment.here(device)
         model = build(config, data).to(device)
         optimizer = make_optimizer(model, config)
         record, progress = Run(config, count_parameters(model), environment, data=digest), Progress()
         if kept is not None:
-            record, progress, tensors = kept
-            _must_be_the_same(path, record, config, digest)
-            restore(path, tensors, model, optimizer)
-            record = record.goes_on(environment)
-        steps, saved = max(1, len(data.train) // config.batch_size), time.monotonic()
-        with _Signals() as signals:
-
-            def save() -> None:
-                nonlocal saved
-                save_checkpoint(path, model, optimizer, progress, record)
-                saved = time.monotonic()
-
-            def after_step() -> None:
-                ready = progress.step == steps  # to be evaluated, which takes a while and changes nothing
-                if signals.come or ready or time.monotonic() - saved > saved_every:
-                    save()
-                signals.heed(f"epoch {progress.epoch}, after step {progress.step} of {steps}", until_told=ready)
-
-            for metrics in fit(model, data, config, optimizer, progress, after_step):
-                signals.at_once = False
-                record = replace(record, metrics=(*record.metrics, metrics))
-                save()
-                record.save(path)
-                report(metrics)
-                signals.heed(f"epoch {metrics.epoch}, which is finished")
-        record.save(path)
-        save_weights(path.with_suffix(".safetensors"), model, config)
-        for file in (*checkpoint_files(path)[::-1], *lock_files(path)):
-            file.unlink(missing_ok=True)
+            if kept.record.data not in (None, digest):
+                raise RecordError(
+                    f"{path} was trained on other images of {data.name} than are there now; put them back"
+                )
+            restore(kept, model, optimizer)
+            record, progress = kept.record.goes_on(environment), kept.progress
+        with Wish() as wish:
+            for trained in _trained(path, record, model, data, optimizer, progress, saved_every, wish):
+                record = trained
+                report(record.last)
+                if not record.finished:
+                    wish.heed(f"interrupted after epoch {record.last.epoch}; {_GOES_ON}")
+            record.save(path)
+            more = optimizer_tensors(optimizer) if keep_optimizer else None
+            save_weights(path.with_suffix(".safetensors"), model, config, more)
+            last, before = checkpoint_files(path)
+            before.unlink(missing_ok=True)
+            lock.remove()
+            last.unlink(missing_ok=True)  # after which the run is finished
+            wish.heed(f"interrupted; {path} is finished")
     return record
 
 
-def _refuse(path: Path, record: Run, config: Config) -> None:
+_GOES_ON = "all is kept, the same command goes on"
+
+
+def _trained(
+    path: Path,
+    record: Run,
+    model: nn.Module,
+    data: Dataset,
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+    saved_every: float,
+    wish: Wish,
+) -> Iterator[Run]:
+    """Train, and keep checkpoints; yield the record after every epoch. Signals wait while it is looked at."""
+    config = record.config
+    steps, saved = max(1, len(data.train) // config.batch_size), time.monotonic()
+
+    def save() -> None:
+        nonlocal saved
+        save_checkpoint(path, model, optimizer, progress, record)
+        saved = time.monotonic()
+
+    def after_step() -> None:
+        evaluates = progress.step == steps  # next, which takes a while and changes nothing
+        if wish.number or evaluates or time.monotonic() - saved > saved_every:
+            save()
+        where = f"interrupted in epoch {progress.epoch}, after step {progress.step} of {steps}"
+        wish.heed(f"{where}; {_GOES_ON}", from_now_on=evaluates)
+
+    if progress.step == steps:
+        wish.heed(f"interrupted after the steps of epoch {progress.epoch}; {_GOES_ON}", from_now_on=True)
+    try:
+        for metrics in fit(model, data, config, optimizer, progress, after_step):
+            wish.wait()
+            record = replace(record, metrics=(*record.metrics, metrics))
+            save()
+            record.save(path)
+            yield record
+    except FloatingPointError as error:
+        if progress.step == steps:  # what cannot be evaluated leads nowhere
+            step_back(path)
+        raise FloatingPointError(f"{error}{_way_on(path, config)}") from error
+
+
+def _kept(path: Path, config: Config, extend: bool) -> Checkpoint | None:
+    """What the run at `path` goes on from; None where there is nothing. Raises RecordError where it must not."""
+    kept = read_checkpoint(path)
+    if kept is None and path.exists():
+        record = Run.load(path)
+        if not (extend and record.finished):
+            _refuse(path, record, config)
+        kept = _finished(path, record, config)
+    if kept is not None:
+        return replace(kept, record=_changed(path, kept, config, extend))
+    if extend:
+        raise RecordError(f"{path} is not there, so that there is no run to extend")
+    return None
+
+
+def _refuse(path: Path, record: Run, config: Config) -> NoReturn:
     """Say why a run that has a record and no checkpoint cannot be made again."""
-    _must_be_the_same(path, record, config)
+    different = _differences(record.config, config)
+    if different:
+        raise RecordError(f"{path} holds a run of another config: {different}; choose another name")
     if not record.finished:
         raise RecordError(f"{path} is unfinished and its checkpoint is gone; move it away to train again")
     if not path.with_suffix(".safetensors").exists():
-        raise RecordError(f"{path} is finished, but its weights are gone; move it away to train again")
-    raise RecordError(f"{path} holds this run, finished; move it away to train again")
+        raise Finished(f"{path} is finished, but its weights are gone; move it away to train again")
+    raise Finished(f"{path} holds this run, finished; move it away to train again, or --extend it")
 
 
-def _must_be_the_same(path: Path, record: Run, config: Config, digest: str | None = None) -> None:
-    """Raise RecordError where a run is one of another config, or of other data."""
-    old, new = asdict(record.config), asdict(config)
-    different = [f"{name} {old[name]!r} (now {new[name]!r})" for name in new if old[name] != new[name]]
-    if different:
-        raise RecordError(f"{path} holds a run of another config: {', '.join(different)}; choose another name")
-    if digest and record.data and record.data != digest:
-        raise RecordError(f"{path} was trained on other images of {config.dataset} than are there now; put those back")
+def _differences(old: Config, new: Config) -> str:
+    """The fields in which two configs differ, in words."""
+    was, is_now = asdict(old), asdict(new)
+    return ", ".join(f"{name} {was[name]!r} (now {is_now[name]!r})" for name in was if was[name] != is_now[name])
 
 
-class _Signals:
-    """INT, TERM and HUP, noted until it is time to heed them; a second one does what it always does."""
+def _finished(path: Path, record: Run, config: Config) -> Checkpoint:
+    """What a finished run is extended from. Raises RecordError."""
+    weights = path.with_suffix(".safetensors")
+    if config.epochs == record.config.epochs:
+        _refuse(path, record, replace(config, lr=record.config.lr))
+    tensors, _ = load_tensors(weights)
+    names = {name: name if name.startswith("optimizer.") else f"model.{name}" for name in tensors}
+    remembers = config.optimizer != "sgd" or config.momentum > 0
+    if remembers and not any(name.startswith("optimizer.") for name in names):
+        raise RecordError(f"{weights} was kept without the optimiser's tensors, which a run needs to go on")
+    return Checkpoint(
+        weights, record, Progress(len(record.metrics) + 1), {names[name]: t for name, t in tensors.items()}
+    )
 
-    def __init__(self) -> None:
-        self.come: int | None = None  # the number of the signal
-        self.at_once = False  # whether all is kept, so that nothing needs to be waited for
-        self.where = ""
-        self.before: dict[int, Any] = {}
 
-    def __enter__(self) -> "_Signals":
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-            number = getattr(signal, name, None)  # Windows has no SIGHUP
-            if number is not None and threading.current_thread() is threading.main_thread():
-                self.before[number] = signal.signal(number, self._note)
-        return self
+def _changed(path: Path, kept: Checkpoint, config: Config, extend: bool) -> Run:
+    """The record that goes on: the one that is kept, with more epochs or a lower rate if asked. Raises RecordError."""
+    record, progress = kept.record, kept.progress
+    was = record.config
+    if was == config:
+        return record
+    extension = (
+        replace(config, epochs=was.epochs, lr=was.lr) == was and config.epochs >= was.epochs and config.lr <= was.lr
+    )
+    if extension and extend:
+        note = Extension(was.epochs, was.lr, progress.epoch, progress.step)
+        return replace(record, config=config, extended=(*record.extended, note))
+    way = "; choose another name"
+    if extension:
+        way += ", or go on so with --extend"
+    elif extend:
+        way += "; --extend changes nothing but epochs, upwards, and lr, downwards"
+    raise RecordError(f"{path} holds a run of another config: {_differences(was, config)}{way}")
 
-    def __exit__(self, *_: object) -> None:
-        self._let_go()
 
-    def _let_go(self) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame: object) -> None:
-        self._let_go()
-        self.come = number
-        if self.at_once:
-            self.heed(self.where)
-
-    def heed(self, where: str, until_told: bool = False) -> None:
-        """Raise Interrupted if a signal has come; with `until_told` also if one comes from now on."""
-        self.where, self.at_once = where, until_told
-        if self.come is not None:
-            self.at_once = False
-            raise Interrupted(f"interrupted in {where}; all is kept, the same command goes on", self.come)
+def _way_on(path: Path, config: Config) -> str:
+    """How a run that diverged can go on."""
+    if not any(file.exists() for file in checkpoint_files(path)):
+        return ""
+    name = path.stem.removesuffix(f"-seed{config.seed}")
+    return (
+        f"; the last good state is kept: with --name {name} --extend and a lower --lr the same command goes on from it"
+    )

@@ -186,7 +186,7 @@ def fit(
     called after every step, when weights, optimiser and progress fit together. What is random depends on
     `training.seed`, the pass and the step alone, so that a training that goes on with all three from a checkpoint ends
     where an uninterrupted one does, to the bit. Raises FloatingPointError when loss, weights or the ODE solution are no
-    longer finite.
+    longer finite, with the figures of that step, and what to try; `progress.step` counts the steps that went well.
     """
     optimizer = optimizer or make_optimizer(model, training)
     progress = progress or Progress()
@@ -194,19 +194,18 @@ def fit(
     schedule = make_schedule(optimizer, training, steps, step=(progress.epoch - 1) * steps + progress.step)
     while progress.epoch <= training.epochs:
         _train_epoch(model, data.train, training, optimizer, schedule, progress, after_step)
-        with _solver_failures(f"evaluating after epoch {progress.epoch},"):
-            validation = None if data.validation is None else evaluate(model, data.validation)[1]
-            metrics = EpochMetrics(
-                epoch=progress.epoch,
-                train_loss=progress.loss / steps,
-                train_accuracy=evaluate(model, data.train)[1],
-                validation_accuracy=validation,
-                test_accuracy=evaluate(model, data.test)[1] if validation is None else None,
-                nfe_forward=progress.nfe_forward / steps,
-                nfe_backward=progress.nfe_backward / steps,
-                seconds=progress.seconds,
-                lr=progress.lr,
-            )
+        validation = None if data.validation is None else _accuracy(model, data.validation, progress, "held-out")
+        metrics = EpochMetrics(
+            epoch=progress.epoch,
+            train_loss=progress.loss / steps,
+            train_accuracy=_accuracy(model, data.train, progress, "training"),
+            validation_accuracy=validation,
+            test_accuracy=_accuracy(model, data.test, progress, "test") if validation is None else None,
+            nfe_forward=progress.nfe_forward / steps,
+            nfe_backward=progress.nfe_backward / steps,
+            seconds=progress.seconds,
+            lr=progress.lr,
+        )
         progress.next_epoch()
         yield metrics
 
@@ -233,15 +232,16 @@ def _train_epoch(
         passing = batches(images, training.batch_size, training.augment, generator)
         # tqdm shows itself on a terminal only (disable=None)
         bar = tqdm(passing, f"epoch {progress.epoch}", steps, leave=False, disable=None)
-        last = time.perf_counter()
+        before, last = math.nan, time.perf_counter()
         for x, y in islice(bar, done, None):  # what is left out draws its augmentation all the same
-            where = f"in epoch {progress.epoch}, step {progress.step + 1},"
-            with _solver_failures(where):
+            where = f"in epoch {progress.epoch}, step {progress.step + 1} of {steps},"
+            grew = before > 2 * progress.loss / max(1, progress.step)  # not so for NaN
+            with _diagnosed(where, model, grew):
                 loss, forward, backward = train_step(model, optimizer, x, y, training.label_smoothing)
-            if not math.isfinite(loss):
-                raise FloatingPointError(f"{where} the loss is {loss}; {_REMEDY}")
-            if not _is_finite(model):
-                raise FloatingPointError(f"{where} the update made weights that are not finite; {_REMEDY}")
+                if not math.isfinite(loss):
+                    raise _NotFinite(f"the loss is {loss}")
+                if not _is_finite(model):
+                    raise _NotFinite("the update made weights that are not finite")
             progress.lr = optimizer.param_groups[0]["lr"]
             schedule.step()
             progress.step += 1
@@ -252,7 +252,7 @@ def _train_epoch(
             progress.first_steps = tuple(block.first_step for block in ode_blocks(model))
             progress.seconds += time.perf_counter() - last
             after_step()
-            last = time.perf_counter()
+            before, last = loss, time.perf_counter()
 
 
 def _random_states() -> tuple[Tensor, ...]:
@@ -267,20 +267,62 @@ def _set_random_states(states: tuple[Tensor, ...]) -> None:
         torch.cuda.set_rng_state_all(devices)
 
 
-def _is_finite(model: nn.Module) -> bool:
-    """Whether all weights are finite numbers."""
-    return bool(torch.stack([p.detach().sum() for p in model.parameters()]).isfinite().all())
+def _accuracy(model: nn.Module, images: Images, progress: Progress, which: str) -> float:
+    """The accuracy on these images. Raises FloatingPointError where it, or the loss, cannot be had."""
+    with _diagnosed(f"after epoch {progress.epoch}, evaluating the {which} images,", model, backward=False):
+        loss, accuracy = evaluate(model, images)
+        if not math.isfinite(loss):
+            raise _NotFinite(f"the loss is {loss}")
+    return accuracy
 
 
-_REMEDY = "lower the learning rate, or add weight decay"
+class _NotFinite(Exception):
+    """Training has diverged."""
+
+
+# What torchdiffeq's assertions begin with; others are somebody else's.
+_OF_TORCHDIFFEQ = ("underflow in dt", "non-finite values in state", "max_num_steps exceeded")
 
 
 @contextmanager
-def _solver_failures(where: str) -> Iterator[None]:
-    """Say where in training the solver failed; torchdiffeq says by an AssertionError that its step has vanished."""
-    try:
-        yield
-    except (AssertionError, SolverError) as error:
-        if isinstance(error, AssertionError) and "underflow in dt" not in str(error):
-            raise  # somebody else's assertion
-        raise FloatingPointError(f"{where} the ODE solver failed ({error}); {_REMEDY}") from error
+def _diagnosed(where: str, model: nn.Module, grew: bool = False, backward: bool = True) -> Iterator[None]:
+    """Raise FloatingPointError where training cannot go on: where, why, with which figures, and what to try.
+
+    `grew` is whether the loss was growing. A solver that fails all of a sudden has met an f that is too steep for it.
+    """
+    with count_evaluations(model) as spent:
+        try:
+            yield
+        except (_NotFinite, AssertionError, SolverError) as error:
+            if isinstance(error, AssertionError) and not str(error).startswith(_OF_TORCHDIFFEQ):
+                raise
+            solvers = [block.solver for block in ode_blocks(model)]
+            adaptive = bool(solvers) and solvers[0].adaptive
+            if isinstance(error, _NotFinite):
+                why, remedy = str(error), "lower the learning rate"
+            elif grew:
+                why, remedy = f"the ODE solver failed ({error}), and the loss was growing", "lower the learning rate"
+            elif adaptive:
+                why, remedy = (
+                    f"the ODE solver failed ({error})",
+                    "take a larger tolerance, a smoother f, or a fixed grid",
+                )
+            else:
+                why, remedy = f"the ODE solver failed ({error})", "lower the learning rate, or take a smaller step_size"
+            norm = _gradient_norm(model) if backward else None
+            figures = [] if norm is None else [f"norm of the gradient {norm:.3g}"]
+            figures += [f"NFE {spent.n}"] if solvers else []
+            figures += [f"rtol {solvers[0].rtol:g}, atol {solvers[0].atol:g}"] if adaptive else []
+            said = f" ({', '.join(figures)})" if figures else ""
+            raise FloatingPointError(f"{where} {why}{said}; {remedy}") from error
+
+
+def _gradient_norm(model: nn.Module) -> float | None:
+    """Of the gradient of the step under way; None where there is none yet."""
+    gradients = [p.grad.detach().norm().item() for p in model.parameters() if p.grad is not None]
+    return math.hypot(*gradients) if gradients else None
+
+
+def _is_finite(model: nn.Module) -> bool:
+    """Whether all weights are finite numbers, as their sum then is: at once, since each look waits for the device."""
+    return math.isfinite(sum(p.detach().sum(dtype=torch.float32) for p in model.parameters()))

@@ -10,7 +10,7 @@ from odelib.config import Config
 from odelib.data import load_dataset
 from odelib.errors import OptionError, RecordError
 from odelib.measurements import MEASUREMENTS, Subject
-from odelib.records import RESULTS, Record, Run, load_weights
+from odelib.records import RESULTS, Record, Run, load_weights, try_to_write
 from odelib.runs import is_finished
 
 
@@ -56,9 +56,9 @@ class Study:
                 yield name, k
 
     def missing(self, results: Path = RESULTS) -> list[str]:
-        """What is planned and not there, or not finished: `<case>-seed<k>` and measurements."""
-        paths = [self.record_path(case, seed, results) for case, seed in self.planned()]
-        left = [path.stem for path in paths if not is_finished(path)]
+        """What is planned and not there, not finished, or of another config: `<case>-seed<k>` and measurements."""
+        runs = [(self.record_path(case, seed, results), self.config(case, seed)) for case, seed in self.planned()]
+        left = [path.stem for path, config in runs if not is_finished(path, config)]
         return left + [name for name in self.measurements if not self.measurement_path(name, results).exists()]
 
     def runs(self, results: Path = RESULTS) -> dict[str, list[Run]]:
@@ -100,7 +100,8 @@ class Study:
         """
         self._must_measure(name)
         if path.exists():
-            raise RecordError(f"{path} holds this measurement; delete it to measure again, or confirm it")
+            raise RecordError(f"{path} holds this measurement; move it away to measure again, or confirm it")
+        try_to_write(path)
         record = MEASUREMENTS[name].measure(self.subject(path.parent, data_root, device))
         record.save(path)
         return record
