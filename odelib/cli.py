@@ -339,9 +339,9 @@ def main(argv: list[str] | None = None) -> int:
     )
     trains = False
     try:
-        command = _parse(commands, argv)
-        trains = _trains(command)
         with Handled(interrupt):
+            command = _parse(commands, argv)
+            trains = _trains(command)
             command()
         trains = False  # no more
         sys.stdout.flush()

@@ -83,12 +83,12 @@ def run(
     """
     if is_finished(path) and not extend:
         _refuse(path, Run.load(path), config)
+    data = prepare(data, config)
     with Lock(path) as lock:
-        kept = _kept(path, config, extend)
         for file in (path, path.with_suffix(".safetensors"), *checkpoint_files(path)):
             sweep(file)
             try_to_write(file)
-        data = prepare(data, config)
+        kept = _kept(path, config, extend)
         digest, data, environment = data.digest(), data.to(device), Environment.here(device)
         model = build(config, data).to(device)
         optimizer = make_optimizer(model, config)

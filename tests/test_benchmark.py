@@ -133,7 +133,7 @@ def test_every_library_computes_the_same_gradient(name, monkeypatch):
         (["a", "--batch-size", "100"], "batch_size must be at most the 48 images of mnist"),
         (["a", "--dataset", "mnits"], "no data set 'mnits'"),
         (["a", "--dataset", "cifar10-sample"], "takes images of 1 channel, as mnist has; cifar10-sample has 3"),
-        (["there"], "holds a benchmark; delete it"),
+        (["there"], "holds a benchmark; move it away"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(words, message, mnist_root, tmp_path, capsys):

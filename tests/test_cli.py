@@ -38,7 +38,7 @@ def test_train_show_and_evaluate(mnist_root, tmp_path, capsys):
 def test_a_finished_run_is_refused(mnist_root, tmp_path, capsys):
     assert train(tmp_path) == 0
     assert train(tmp_path) == 2
-    assert "finished; delete it to train again" in capsys.readouterr().err
+    assert "finished; move it away to train again, or --extend it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -138,8 +138,8 @@ def test_data_counts_every_class(capsys):
         (["study", "mnist-gradients", "--case", "nothing"], "has no case 'nothing'"),
         (["study", "mnist-gradients", "--seed", "-1"], "seed must not be negative"),
         (["study", "mnist-gradients", "--measure", "timing", "--case", "none"], "--measure measures all cases at once"),
-        (["study", "mnist-gradients", "--measure", "timing", "--seed", "0"], "take it without --case, --seed and"),
-        (["study", "mnist-gradients", "--measure", "timing", "--status"], "take it without --case, --seed and --status"),
+        (["study", "mnist-gradients", "--measure", "timing", "--seed", "0"], "without --case, --seed, --shard and --status"),
+        (["study", "mnist-gradients", "--measure", "timing", "--status"], "without --case, --seed, --shard and --status"),
         (["study", "cifar10-full", "--measure", "timing"], "no measurement 'timing'; it has cross-solver, confusion"),
         (["study", "speed", "--measure", "cross-solver"], "study speed has no measurement 'cross-solver'; it has none"),
         (["study", "mnist-gradients", "--measure", "heat"], "heat"),
@@ -208,7 +208,7 @@ def test_training_that_nobody_reads_stops_says_so_and_goes_on(mnist_root, tmp_pa
         patched.setattr(sys, "stdout", Pipe("epoch   1"))
         assert train(tmp_path, "--network", "none") == 130
     assert capsys.readouterr().err == (
-        "odelib: stopped, since nobody reads what it prints; the same command goes on after the last finished epoch\n"
+        "odelib: stopped, since nobody reads what it prints; the same command goes on\n"
     )
     assert len(Run.load(tmp_path / "a-seed0.json").metrics) == 1
     monkeypatch.setattr(sys, "stdout", Pipe("parameters"))  # the last line: all is done
@@ -225,7 +225,7 @@ def test_both_ways_to_call_it_tell_the_version(capsys):
     assert (done.returncode, done.stdout, done.stderr) == (0, f"odelib {odelib.__version__}\n", "")
 
 
-GOES_ON = "odelib: interrupted; the same command goes on after the last finished epoch\n"
+GOES_ON = "odelib: interrupted; the same command goes on\n"
 NOTHING = "odelib: interrupted; nothing was written\n"
 
 

@@ -184,7 +184,7 @@ def test_a_changed_figure_is_named_and_the_record_stays(study, tmp_path, capsys)
     assert command(tmp_path, "memory", "--confirm") == 2
     was, row = record.rows[0].bytes + 1, "rows dopri5 direct 0.1 None bytes"
     assert capsys.readouterr().err == (
-        f"odelib: {path} is not confirmed: {row} {was - 1} is {was} in the record; delete it to measure again\n"
+        f"odelib: {path} is not confirmed: {row} {was - 1} is {was} in the record; move it away to measure again\n"
     )
     assert path.read_bytes() == before and [name.stem for name in stale(tmp_path)] == ["memory"]
 
@@ -196,7 +196,7 @@ def test_of_several_changed_figures_the_first_is_named_and_the_others_counted(st
     replace(record, state_bytes=1, evaluation_bytes=2).save(path)
     capsys.readouterr()
     assert command(tmp_path, "memory", "--confirm") == 2
-    assert "is 1 in the record (and 1 more); delete it to measure again\n" in capsys.readouterr().err
+    assert "is 1 in the record (and 1 more); move it away to measure again\n" in capsys.readouterr().err
 
 
 def test_times_are_confirmed_when_their_median_lies_where_half_of_the_old_ones_do(study, tmp_path, capsys, monkeypatch):

@@ -229,7 +229,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(made, tmp_path)
         part.write_text("half")
         raise OSError("disk full")
 
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(RecordError, match="run.json cannot be written .disk full."):
         write_atomically(path, half)
     assert Run.load(path) == made
     assert list(tmp_path.iterdir()) == [path]

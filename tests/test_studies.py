@@ -184,7 +184,7 @@ def test_a_case_that_diverges_does_not_keep_the_others_from_being_made(mnist_roo
         assert command(tmp_path) == 2
         said = capsys.readouterr()
         lines = said.err.splitlines()
-        assert len(lines) == 4 and all(re.match(r"wild(er)?-seed\d: in epoch 1, step \d, the loss", line) for line in lines[:3])
+        assert len(lines) == 4 and all(re.match(r"wild(er)?-seed\d: in epoch 1, step \d of 3, the loss", line) for line in lines[:3])
         assert lines[3] == (
             f"odelib: {NAME}: wild-seed0, wild-seed1, wilder-seed0 failed as said above; the other runs are made"
         )
@@ -214,7 +214,7 @@ def test_a_measurement_is_made_once(mnist_root, tmp_path, capsys, monkeypatch):
     assert (row.case, row.nfe_forward, row.nfe_backward) == ("adjoint-euler", 1, 1)
     assert record.environment.sources and record.environment.settings is not None
     assert command(tmp_path, "--measure", "timing", name=GRADIENTS.name) == 2
-    assert "holds this measurement; delete it to measure again, or confirm it" in capsys.readouterr().err
+    assert "holds this measurement; move it away to measure again, or confirm it" in capsys.readouterr().err
     assert path.read_bytes() == before
     assert study.measured("memory", tmp_path) is None
 
