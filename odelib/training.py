@@ -235,7 +235,7 @@ def _train_epoch(
         before, last = math.nan, time.perf_counter()
         for x, y in islice(bar, done, None):  # what is left out draws its augmentation all the same
             where = f"in epoch {progress.epoch}, step {progress.step + 1} of {steps},"
-            grew = before > 2 * progress.loss / max(1, progress.step)  # not so for NaN
+            grew = progress.step > 1 and before > 2 * (progress.loss - before) / (progress.step - 1)  # than until then
             with _diagnosed(where, model, grew):
                 loss, forward, backward = train_step(model, optimizer, x, y, training.label_smoothing)
                 if not math.isfinite(loss):

@@ -1,7 +1,10 @@
 """Records: the run's JSON file, where and by which code it was made, the weights' safetensors file."""
 
+import errno
 import json
+import os
 import pickle
+import stat
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -10,7 +13,17 @@ import torch
 
 from odelib import Config, EpochMetrics, RecordError, Run, build, load_weights, records, sources
 from odelib.config import ADDED
-from odelib.records import Confirmation, Environment, RESULTS, load_tensors, save_tensors, save_weights, write_atomically
+from odelib.records import (
+    RESULTS,
+    Confirmation,
+    Environment,
+    load_tensors,
+    save_tensors,
+    save_weights,
+    sweep,
+    try_to_write,
+    write_atomically,
+)
 
 CPU = torch.device("cpu")
 
@@ -255,6 +268,81 @@ def test_the_file_is_in_place_only_when_it_is_complete(tmp_path):
 
     write_atomically(path, write)
     assert path.read_text() == "whole"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="rights of another kind")
+@pytest.mark.parametrize("mask, rights", [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
+def test_records_and_weights_have_the_rights_that_the_umask_leaves(made, tiny, tmp_path, mask, rights):
+    config = Config(width=8, network="none", stem="one-shot")
+    before = os.umask(mask)
+    try:
+        made.save(tmp_path / "run.json")
+        save_weights(tmp_path / "run.safetensors", build(config, tiny), config)
+    finally:
+        assert os.umask(before) == mask  # nor did writing change it
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {rights}
+
+
+def test_a_file_is_on_the_disk_before_it_is_in_place_and_its_name_after(tmp_path, monkeypatch):
+    done, path, old = [], tmp_path / "run.json", tmp_path / "old.json"
+
+    def fsync(number, fsync=os.fsync):
+        done.append("folder" if stat.S_ISDIR(os.fstat(number).st_mode) else "file")
+        fsync(number)
+
+    def rename(self, target, rename=Path.replace):
+        done.append(f"rename to {target.name}")
+        return rename(self, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "replace", rename)
+    write_atomically(path, lambda part: part.write_text("1"), before=old)
+    write_atomically(path, lambda part: part.write_text("2"), before=old)
+    once = ["file", "rename to run.json", "folder"]
+    assert done == [*once, "file", "rename to old.json", "rename to run.json", "folder"]
+    assert (old.read_text(), path.read_text()) == ("1", "2")
+
+
+def test_whether_a_record_can_be_written_is_tried_without_a_trace(tmp_path):
+    path = tmp_path / "new" / "run.json"
+    try_to_write(path)
+    assert list(path.parent.iterdir()) == []
+    path.write_text("old")
+    try_to_write(path)
+    assert path.read_text() == "old"
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_may_only_be_read_is_named(tmp_path):
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(RecordError, match="run.json cannot be written .Permission denied."):
+            try_to_write(tmp_path / "run.json")
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_a_place_where_nothing_can_be_written_is_named(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.json").mkdir()
+    for path in (tmp_path / "file" / "run.json", tmp_path / "folder.json"):
+        with pytest.raises(RecordError, match=f"{path} cannot be written"):
+            try_to_write(path)
+
+    def refuse(*_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr("tempfile.mkdtemp", refuse)
+    with pytest.raises(RecordError, match="run.json cannot be written .Read-only file system."):
+        try_to_write(tmp_path / "run.json")
+
+
+def test_what_killed_processes_have_left_of_a_file_is_swept_and_nothing_else(tmp_path):
+    for name in (".run.json.abcdefgh", ".run.json.x", ".run2.json.abcdefgh", "run.json"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "half").touch()
+    sweep(tmp_path / "run.json")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".run2.json.abcdefgh", "run.json"]
 
 
 # Weights

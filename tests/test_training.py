@@ -1,6 +1,7 @@
 """Training: schedules, optimisers, evaluation, the loop and its metrics."""
 
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -23,6 +24,7 @@ from odelib import (
     fit,
     prepare,
 )
+from odelib import training as training_module
 from odelib.data import batches
 from odelib.training import Progress, default_device, make_optimizer, make_schedule
 
@@ -408,6 +410,100 @@ def test_divergence_is_told_with_epoch_step_and_remedy(failure, message):
     assert next(training).epoch == 1
     with pytest.raises(FloatingPointError, match=f"in epoch 2, step 2 of 3, {message}"):
         next(training)
+
+
+def solving(model, **solver):
+    """The same with an ODE block in front."""
+    return nn.Sequential(ODEBlock(lambda t, z: 0 * z, Solver(**solver)), model)
+
+
+@pytest.mark.parametrize(
+    "solver, grew, remedy",
+    [
+        (dict(method="dopri5"), False, "take a larger tolerance, a smoother f, or a fixed grid"),
+        (dict(method="dopri5"), True, "lower the learning rate"),
+        (dict(method="rk4"), False, "lower the learning rate, or take a smaller step_size"),
+        (dict(library="odelib", method="bosh3", rtol=1e-4), False, "take a larger tolerance, a smoother f, or a fixed"),
+    ],
+)
+def test_what_to_try_fits_the_cause(monkeypatch, solver, grew, remedy):
+    """A solver that fails all of a sudden is another matter than one that fails while the loss grows."""
+    data, steps = _dataset(answering([0, 1, 2, 0, 1, 2], [0] * 6)), []
+
+    def step(*arguments, step=training_module.train_step):
+        steps.append(0)
+        loss, *nfe = step(*arguments)
+        return loss * (10 if grew and len(steps) == 2 else 1), *nfe
+
+    monkeypatch.setattr(training_module, "train_step", step)
+    model = solving(Failing(3, raising(SolverError("no step is small enough"))), **solver)
+    with pytest.raises(FloatingPointError) as caught:
+        list(fit(model, data, Training(batch_size=2, lr=1e-3)))
+    said = str(caught.value)
+    growing = ", and the loss was growing" if grew else ""
+    assert said.startswith(f"in epoch 1, step 3 of 3, the ODE solver failed (no step is small enough){growing} (NFE ")
+    tolerance = f", rtol {solver.get('rtol', 1e-3):g}, atol 0.001" if solver["method"] != "rk4" else ""
+    assert f"{tolerance}); {remedy}" in said and "gradient" not in said  # there is none yet
+
+
+def test_figures_are_those_of_the_step(tiny, quick):
+    """The norm of the gradient and NFE, worked out beside."""
+    config = replace(quick, lr=1e38, momentum=0.0, weight_decay=1e38)
+    model, twin = build(config, tiny), build(config, tiny)
+    x, y = next(batches(tiny.train, 16, generator=torch.Generator().manual_seed(1)))
+    F.cross_entropy(twin(x), y).backward()
+    norm = torch.cat([p.grad.flatten() for p in twin.parameters()]).norm().item()
+    with pytest.raises(FloatingPointError) as caught:
+        list(fit(model, tiny, config))
+    found = re.fullmatch(
+        r"in epoch 1, step 1 of 3, the update made weights that are not finite "
+        r"\(norm of the gradient (\S+), NFE 4\); lower the learning rate",
+        str(caught.value),
+    )
+    assert found and float(found[1]) == pytest.approx(norm, rel=1e-2)
+
+
+def test_an_update_that_ruins_the_last_step_of_an_epoch_is_told_before_it_counts(tiny, quick):
+    config = replace(quick, network="none", batch_size=48, epochs=1, lr=1e38, momentum=0.0, weight_decay=1e38)
+    progress, steps = Progress(), []
+    with pytest.raises(FloatingPointError, match="in epoch 1, step 1 of 1, the update made weights that are not fini"):
+        list(fit(build(config, tiny), tiny, config, None, progress, lambda: steps.append(0)))
+    assert progress.step == 0 and steps == []
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_an_evaluation_that_is_not_finite_is_told(tiny, quick, monkeypatch, loss):
+    monkeypatch.setattr(training_module, "evaluate", lambda *_: (loss, 0.1))
+    message = f"after epoch 1, evaluating the held-out images, the loss is {loss} .NFE 0.; lower the learning rate"
+    with pytest.raises(FloatingPointError, match=message):
+        list(fit(build(quick, tiny), tiny.hold_out(0.25), replace(quick, batch_size=12)))
+
+
+def test_a_training_is_stopped_and_goes_on_within_an_epoch(tiny, quick):
+    """By hand, as the docstring of fit says: weights, optimiser and progress are all that it takes."""
+    config = replace(quick, dropout=0.3, augment="crop-flip", schedule="one-cycle")
+    whole = build(config, tiny)
+    expected = without_seconds(fit(whole, tiny, config))
+
+    class Stopped(Exception):
+        pass
+
+    def stop():
+        if progress.step == 2:
+            raise Stopped
+
+    model, progress = build(config, tiny), Progress()
+    optimizer = make_optimizer(model, config)
+    with pytest.raises(Stopped):
+        list(fit(model, tiny, config, optimizer, progress, stop))
+    torch.manual_seed(99)
+    again = build(config, tiny)
+    again.load_state_dict(model.state_dict())
+    stored, optimizer = optimizer.state_dict()["state"], make_optimizer(again, config)
+    optimizer.load_state_dict({"state": stored, "param_groups": optimizer.state_dict()["param_groups"]})
+    assert without_seconds(fit(again, tiny, config, optimizer, progress)) == expected
+    assert all(torch.equal(t, again.state_dict()[name]) for name, t in whole.state_dict().items())
+    assert progress == Progress(epoch=3)
 
 
 def raising(error):
