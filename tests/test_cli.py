@@ -16,7 +16,22 @@ from odelib import Config, Run, cli
 from odelib.cli import main
 from odelib.records import RESULTS
 
-SMALL = "--stem one-shot --width 8 --method rk4 --batch-size 16 --lr 0.05 --dataset mnist --device cpu".split()
+SMALL = [
+    "--stem",
+    "one-shot",
+    "--width",
+    "8",
+    "--method",
+    "rk4",
+    "--batch-size",
+    "16",
+    "--lr",
+    "0.05",
+    "--dataset",
+    "mnist",
+    "--device",
+    "cpu",
+]
 
 
 def train(folder, *options):
@@ -104,7 +119,20 @@ def test_weights_trained_on_a_grid_are_evaluated_with_an_adaptive_method(mnist_r
 
 
 def test_a_preset_can_be_changed(mnist_root, tmp_path):
-    words = "--preset odenet-mnist --epochs 1 --network none --batch-size 16 --device cpu --name c".split()
+    words = [
+        "--preset",
+        "odenet-mnist",
+        "--epochs",
+        "1",
+        "--network",
+        "none",
+        "--batch-size",
+        "16",
+        "--device",
+        "cpu",
+        "--name",
+        "c",
+    ]
     assert main(["train", *words, "--out", str(tmp_path)]) == 0
     config = Run.load(tmp_path / "c-seed0.json").config
     assert (config.schedule, config.augment, config.epochs, config.network) == ("step", "crop", 1, "none")
@@ -139,7 +167,10 @@ def test_data_counts_every_class(capsys):
         (["study", "mnist-gradients", "--seed", "-1"], "seed must not be negative"),
         (["study", "mnist-gradients", "--measure", "timing", "--case", "none"], "--measure measures all cases at once"),
         (["study", "mnist-gradients", "--measure", "timing", "--seed", "0"], "take it without --case, --seed and"),
-        (["study", "mnist-gradients", "--measure", "timing", "--status"], "take it without --case, --seed and --status"),
+        (
+            ["study", "mnist-gradients", "--measure", "timing", "--status"],
+            "take it without --case, --seed and --status",
+        ),
         (["study", "cifar10-full", "--measure", "timing"], "no measurement 'timing'; it has cross-solver, confusion"),
         (["study", "speed", "--measure", "cross-solver"], "study speed has no measurement 'cross-solver'; it has none"),
         (["study", "mnist-gradients", "--measure", "heat"], "heat"),

@@ -10,7 +10,15 @@ import torch
 
 from odelib import Config, EpochMetrics, RecordError, Run, build, load_weights, records, sources
 from odelib.config import ADDED
-from odelib.records import Confirmation, Environment, RESULTS, load_tensors, save_tensors, save_weights, write_atomically
+from odelib.records import (
+    RESULTS,
+    Confirmation,
+    Environment,
+    load_tensors,
+    save_tensors,
+    save_weights,
+    write_atomically,
+)
 
 CPU = torch.device("cpu")
 
@@ -135,7 +143,12 @@ def test_a_record_that_is_older_than_commits_is_read_and_says_so():
     path = RESULTS / "mnist-gradients" / "none-seed0.json"
     assert not {"commit", "settings", "sources", "confirmed"} & json.loads(path.read_text())["environment"].keys()
     environment = Run.load(path).environment
-    assert (environment.commit, environment.settings, environment.sources, environment.confirmed) == (None, None, None, ())
+    assert (environment.commit, environment.settings, environment.sources, environment.confirmed) == (
+        None,
+        None,
+        None,
+        (),
+    )
     assert "before commits were kept" in str(environment)
 
 

@@ -73,8 +73,15 @@ def same(path, other):
         {},
         dict(block_dropout=0.2, norm="batch", scales=2, optimizer="adamw", train_images=32, momentum=0.0),
         dict(
-            library="odelib", method="bosh3", rtol=0.1, atol=0.1, warm_start=True, gradient="checkpoint",
-            kinetic=0.1, jacobian=0.1, train_images=32,
+            library="odelib",
+            method="bosh3",
+            rtol=0.1,
+            atol=0.1,
+            warm_start=True,
+            gradient="checkpoint",
+            kinetic=0.1,
+            jacobian=0.1,
+            train_images=32,
         ),
         dict(network="none", momentum=0.0, validation=0.25, normalize=True, schedule="one-cycle", augment="crop"),
     ],
@@ -165,7 +172,10 @@ def test_a_record_whose_checkpoint_is_gone_is_refused(tiny, quick, tmp_path):
 @pytest.mark.parametrize(
     "damage, message",
     [
-        (lambda tensors, texts: ({**tensors, "model.surplus": torch.zeros(1)}, texts), "is not a checkpoint of this run"),
+        (
+            lambda tensors, texts: ({**tensors, "model.surplus": torch.zeros(1)}, texts),
+            "is not a checkpoint of this run",
+        ),
         (lambda tensors, texts: ({"model.stem.bias": torch.zeros(1)}, texts), "is not a checkpoint of this run"),
         (lambda tensors, texts: ({**tensors, "optimizer.first.x": torch.zeros(1)}, texts), "is not a checkpoint of"),
         (lambda tensors, texts: (tensors, {}), "holds no record"),
