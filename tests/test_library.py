@@ -326,7 +326,10 @@ def test_in_16_bits_errors_are_estimated_in_those_of_the_state(monkeypatch):
     "options, message",
     [
         (dict(library="scipy"), "unknown library 'scipy'; choose from torchdiffeq, odelib"),
-        (dict(library="odelib", method="implicit_adams"), "unknown method 'implicit_adams'; choose from bosh3, dopri5,"),
+        (
+            dict(library="odelib", method="implicit_adams"),
+            "unknown method 'implicit_adams'; choose from bosh3, dopri5,",
+        ),
         (dict(method="tsit5"), "unknown method 'tsit5'; choose from dopri8,"),
         (dict(library="odelib", method="bosh3", step_size=0.1), "step_size is for fixed grids only"),
         (dict(library="odelib", method="heun", gradient="seminorm"), "'heun' chooses none"),

@@ -148,7 +148,7 @@ def test_every_parameter_of_every_variation_is_trained(options):
     (loss + penalty(model)).backward()
     untouched = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     # A bias in front of batch normalisation is taken out again by it.
-    assert untouched == [] or options.get("norm") == "batch" and all(name.endswith("bias") for name in untouched)
+    assert untouched == [] or (options.get("norm") == "batch" and all(name.endswith("bias") for name in untouched))
 
 
 @every_variation
