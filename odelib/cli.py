@@ -281,7 +281,8 @@ class Benchmark:
             if hasattr(os, "sched_setaffinity"):  # Linux: holds for libraries with threads of their own too
                 os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
         if self.confirm:
-            _report(how.confirm(path, subject, batch_size=self.batch_size, images=self.images), path)
+            made = {"batch_size": self.batch_size, "rounds": self.rounds, "images": self.images}
+            _report(how.confirm(path, subject, **made), path)
             return
         ways = EVALUATIONS if self.compiled else EVALUATIONS[:-1]
         record = how.measure(subject, self.batch_size, self.rounds, self.images, evaluations=ways)

@@ -12,7 +12,7 @@ from odelib.shapes import Float
 class Penalized(HeldNoise):
     """Dynamics f with the densities of the penalties as further channels of the state.      (Finlay et al. 2020)
 
-    In training the state is (batch, channels + 2, height, width): z, then the kinetic energy ``|f|^2`` and the size
+    In training the state is (batch, channels + 2, ...): z, then the kinetic energy ``|f|^2`` and the size
     ``|e^T df/dz|^2`` of the Jacobian so far, at every pixel, as the mean over the channels. e is normal noise, so that
     the mean of the latter over e is the squared Frobenius norm of the Jacobian (Hutchinson). With `jacobian=False` its
     channel stays zero and costs nothing. In eval mode it is f.
@@ -22,7 +22,7 @@ class Penalized(HeldNoise):
         super().__init__()
         self.f, self.jacobian = f, jacobian
 
-    def forward(self, t: Time, z: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    def forward(self, t: Time, z: Float[Tensor, "b c *pixels"]) -> Float[Tensor, "b c *pixels"]:
         if not self.training:
             return self.f(t, z)
         z = z[:, :-2]

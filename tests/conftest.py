@@ -79,7 +79,7 @@ def mnist_root(tiny, tmp_path, monkeypatch):
 @pytest.fixture(scope="session")
 def browser():
     """Headless Chromium, the system's own; it reaches local addresses and files only."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install -e \".[browser]\"")
+    sync_api = pytest.importorskip("playwright.sync_api", reason='no playwright: pip install -e ".[browser]"')
     program = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
     if program is None:
         pytest.skip("no browser: install Debian's chromium, or Chrome")

@@ -3,6 +3,8 @@
 All in float64 and, unless a test says otherwise, on a tanh network that depends on the time.
 """
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -25,7 +27,7 @@ def tight(f, z, times):
 def euler(f, z, times, steps=8):
     """`steps` Euler steps in every interval; plain autograd goes through."""
     states = [z]
-    for t0, t1 in zip(times[:-1], times[1:]):
+    for t0, t1 in pairwise(times):
         h = (t1 - t0) / steps
         for k in range(steps):
             z = z + h * f(t0 + k * h, z)
@@ -188,7 +190,7 @@ def test_linear_dynamics_have_the_adjoint_of_the_matrix_exponential():
 
 
 def test_short_time_flow_map_is_identity_plus_eps_jacobian_up_to_second_order(f, z0):
-    z, a = path_and_adjoint(f, z0[0], torch.ones(3, dtype=DOUBLE), torch.tensor([0.0, 0.01, 0.1, 1.0], dtype=DOUBLE))
+    _, a = path_and_adjoint(f, z0[0], torch.ones(3, dtype=DOUBLE), torch.tensor([0.0, 0.01, 0.1, 1.0], dtype=DOUBLE))
     J = torch.autograd.functional.jacobian(lambda z: f(TIMES[0], z), z0[0])
     defects = [(a[0] - a[i] - eps * J.T @ a[i]).norm().item() for i, eps in ((1, 0.01), (2, 0.1))]
     assert 50 < defects[1] / defects[0] < 200

@@ -16,7 +16,22 @@ from odelib import Config, Run, cli
 from odelib.cli import main
 from odelib.records import RESULTS
 
-SMALL = "--stem one-shot --width 8 --method rk4 --batch-size 16 --lr 0.05 --dataset mnist --device cpu".split()
+SMALL = [
+    "--stem",
+    "one-shot",
+    "--width",
+    "8",
+    "--method",
+    "rk4",
+    "--batch-size",
+    "16",
+    "--lr",
+    "0.05",
+    "--dataset",
+    "mnist",
+    "--device",
+    "cpu",
+]
 
 
 def train(folder, *options):
@@ -104,7 +119,20 @@ def test_weights_trained_on_a_grid_are_evaluated_with_an_adaptive_method(mnist_r
 
 
 def test_a_preset_can_be_changed(mnist_root, tmp_path):
-    words = "--preset odenet-mnist --epochs 1 --network none --batch-size 16 --device cpu --name c".split()
+    words = [
+        "--preset",
+        "odenet-mnist",
+        "--epochs",
+        "1",
+        "--network",
+        "none",
+        "--batch-size",
+        "16",
+        "--device",
+        "cpu",
+        "--name",
+        "c",
+    ]
     assert main(["train", *words, "--out", str(tmp_path)]) == 0
     config = Run.load(tmp_path / "c-seed0.json").config
     assert (config.schedule, config.augment, config.epochs, config.network) == ("step", "crop", 1, "none")
@@ -138,8 +166,14 @@ def test_data_counts_every_class(capsys):
         (["study", "mnist-gradients", "--case", "nothing"], "has no case 'nothing'"),
         (["study", "mnist-gradients", "--seed", "-1"], "seed must not be negative"),
         (["study", "mnist-gradients", "--measure", "timing", "--case", "none"], "--measure measures all cases at once"),
-        (["study", "mnist-gradients", "--measure", "timing", "--seed", "0"], "without --case, --seed, --shard and --status"),
-        (["study", "mnist-gradients", "--measure", "timing", "--status"], "without --case, --seed, --shard and --status"),
+        (
+            ["study", "mnist-gradients", "--measure", "timing", "--seed", "0"],
+            "without --case, --seed, --shard and --status",
+        ),
+        (
+            ["study", "mnist-gradients", "--measure", "timing", "--status"],
+            "without --case, --seed, --shard and --status",
+        ),
         (["study", "cifar10-full", "--measure", "timing"], "no measurement 'timing'; it has cross-solver, confusion"),
         (["study", "speed", "--measure", "cross-solver"], "study speed has no measurement 'cross-solver'; it has none"),
         (["study", "mnist-gradients", "--measure", "heat"], "heat"),
@@ -207,9 +241,7 @@ def test_training_that_nobody_reads_stops_says_so_and_goes_on(mnist_root, tmp_pa
     with monkeypatch.context() as patched:
         patched.setattr(sys, "stdout", Pipe("epoch   1"))
         assert train(tmp_path, "--network", "none") == 130
-    assert capsys.readouterr().err == (
-        "odelib: stopped, since nobody reads what it prints; the same command goes on\n"
-    )
+    assert capsys.readouterr().err == ("odelib: stopped, since nobody reads what it prints; the same command goes on\n")
     assert len(Run.load(tmp_path / "a-seed0.json").metrics) == 1
     monkeypatch.setattr(sys, "stdout", Pipe("parameters"))  # the last line: all is done
     assert train(tmp_path, "--network", "none") == 0

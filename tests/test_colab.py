@@ -409,7 +409,7 @@ def test_the_first_cell_says_what_to_do_where_no_repository_is_known(run_first_c
 def colab(tmp_path_factory):
     """A fresh environment outside the repository in which the first cell has been run: its Python, and its variables.
 
-    It sees the packages that are installed here, as Colab has its own: not odelib, where that is installed editable, and
+    It sees the packages that are installed here, as Colab has its own: not odelib, where that is editable, and
     none of the tools that make the book.
     """
     folder = tmp_path_factory.mktemp("colab")

@@ -42,7 +42,8 @@ for library, gradient in (("torchdiffeq", "adjoint"), ("odelib", "checkpoint")):
     model = torch.compile(plain, backend="eager")  # which needs no C++ compiler
     x = torch.randn(4, 3)
     model(x).sum().backward()
-    result = {"counted": (evaluations(plain, x), evaluations(model, x)), "off by": (model(x) - plain(x)).abs().max().item()}
+    off = (model(x) - plain(x)).abs().max().item()
+    result = {"counted": (evaluations(plain, x), evaluations(model, x)), "off by": off}
     graphs = []
     with count_evaluations(model) as seen:
         for _ in range(10):
@@ -69,7 +70,7 @@ def test_a_model_that_was_compiled_and_run_before_is_counted(found):
 
 
 def test_counting_does_not_compile_again_and_again(found):
-    """A number on a module is a constant of compiled code: a count in it would make a version for each of its values."""
+    """A number on a module is a constant of compiled code: a count there would make a version for each value."""
     for library in ("torchdiffeq", "odelib"):
         graphs = found[library]["graphs"]
         assert graphs[1] == graphs[-1]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
-from odelib import Config, RecordError, build
+from odelib import RecordError, build
 from odelib.cli import main
 from odelib.measurements import MEASUREMENTS
 from odelib.measurements.loss_scale import SCALES

@@ -111,7 +111,7 @@ def test_a_limited_training_set_is_part_of_the_whole_and_the_same_every_time(tin
 def test_a_limit_draws_from_all_classes_though_a_folder_is_sorted_by_class(tiny):
     images = numbered(90)
     data = replace(tiny, train=images.pick(images.labels.argsort())).limit(30)
-    assert data.train.labels.bincount().min() >= 5
+    assert data.train.labels.bincount(minlength=3).min() >= 5
 
 
 def test_held_out_images_are_of_all_classes_though_a_folder_is_sorted_by_class(tiny):
@@ -207,7 +207,7 @@ def test_augmented_batches_keep_shape_type_and_range(augment):
     data = load_dataset("cifar10-sample").train.pick(slice(0, 40))
     ((x, _),) = batches(data, 40, augment, torch.Generator().manual_seed(0))
     assert x.shape == (40, 3, 32, 32) and x.dtype == torch.float32
-    assert 0 <= x.min() and x.max() <= 1
+    assert x.min() >= 0 and x.max() <= 1
 
 
 def test_augmentation_does_what_its_name_says():
@@ -531,7 +531,9 @@ def test_a_failed_download_is_one_line_and_leaves_nothing_behind(monkeypatch, tm
     with pytest.raises(DataError, match="mnist could not be downloaded to .*mnist.npz") as caught:
         load_dataset("mnist", tmp_path)
     assert "\n" not in str(caught.value)
-    assert "connect to the network, or put mnist.npz there, or take a set whose name ends in -sample" in str(caught.value)
+    assert "connect to the network, or put mnist.npz there, or take a set whose name ends in -sample" in str(
+        caught.value
+    )
     assert list(tmp_path.iterdir()) == []
 
 

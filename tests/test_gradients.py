@@ -97,7 +97,7 @@ def test_adjoint_equals_direct_for_the_dynamics_of_the_network(gradient):
 
 @pytest.mark.parametrize("library", ["torchdiffeq", "odelib"])
 def test_the_seminorm_does_not_let_the_parameters_choose_the_steps(library):
-    """The larger the loss, the larger their part of the error, in units of atol: adjoint follows it, seminorm does not."""
+    """The larger the loss, the larger their part of the error in units of atol: adjoint follows it, seminorm not."""
     f, z, backward = Smooth(), torch.randn(5, 3, dtype=torch.float64), {}
     for gradient in ("adjoint", "seminorm"):
         block = ODEBlock(f, Solver(gradient=gradient, library=library))
@@ -130,7 +130,8 @@ def test_gap_between_adjoint_and_direct_closes_with_the_step():
     gaps = []
     for steps in (8, 16, 32):
         pair = [
-            gradients(ODEBlock(f, Solver("euler", step_size=1 / steps, gradient=g)), z, weight) for g in ("adjoint", "direct")
+            gradients(ODEBlock(f, Solver("euler", step_size=1 / steps, gradient=g)), z, weight)
+            for g in ("adjoint", "direct")
         ]
         gaps.append(distance(*pair))
     assert gaps[0] > 1e-3

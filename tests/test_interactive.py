@@ -40,10 +40,13 @@ def solved():
     if node is None:
         pytest.skip("no node to run the scripts with: install Debian's nodejs")
     methods = {name: {"a": tableau.a, "b": tableau.b} for name, tableau in TABLEAUS.items()}
-    program = (pages.FIGURES / "solver.js").read_text() + f"""
+    program = (
+        (pages.FIGURES / "solver.js").read_text()
+        + f"""
         const methods = {json.dumps(methods)};
         const solve = (s) => integrate(FIELDS[s.field].f, s.start, s.time, s.n, methods[s.method]);
         console.log(JSON.stringify({{ fields: Object.keys(FIELDS), ways: {json.dumps(SOLVES)}.map(solve) }}));"""
+    )
     return json.loads(subprocess.run([node, "-e", program], capture_output=True, text=True, check=True).stdout)
 
 

@@ -248,6 +248,14 @@ def test_a_channel_that_is_constant_is_centred_and_keeps_its_scale(grey):
     torch.testing.assert_close(x[:, ::2].std(dim=(0, 2, 3)), torch.ones(2), rtol=0, atol=1e-4)
 
 
+def test_a_deviation_that_is_only_rounding_is_none():
+    images = torch.full((600, 1, 32, 32), 100, dtype=torch.uint8)
+    assert 0 < (images / 255).std() < 1e-5
+    normalize = Normalize(1)
+    normalize.set(images)
+    assert normalize.std == 1 and normalize(images / 255).abs().max() < 1e-5
+
+
 def test_normalisation_is_stored_but_not_trained(tiny):
     model = build(Config(width=8, normalize=True), tiny)
     assert {"normalize.mean", "normalize.std"} <= set(model.state_dict())

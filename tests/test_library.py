@@ -213,11 +213,11 @@ def test_checkpoint_holds_less_at_a_time_than_direct_and_the_more_so_the_more_st
 
 def test_memory_that_is_given_back_and_saved_again_counts_again():
     """What is handed out again would have the address of what has been counted."""
-    x = torch.randn(100_000, requires_grad=True)
+    x = torch.randn(1000, requires_grad=True)
     with count_saved_bytes([x]) as saved:
-        for _ in range(5):
-            x.sin().cos().sum().backward()  # cos saves the sine
-    assert (saved.n, saved.peak, saved.live) == (5 * x.nbytes, x.nbytes, 0)
+        for _ in range(20):
+            x.exp()  # saves its result, and is forgotten at once
+    assert (saved.n, saved.peak, saved.live) == (20 * x.nbytes, x.nbytes, 0)
 
 
 def test_a_warm_start_saves_evaluations_in_training_and_is_forgotten_elsewhere(z):
@@ -290,6 +290,23 @@ def test_bf16_is_the_type_of_the_products_alone(library, gradient):
         assert 1e-5 < (ours - usual).norm() / usual.norm() < 0.02  # other numbers, near by
 
 
+def test_the_adjoint_of_state_and_weights_of_16_bits_adds_up_in_32():
+    """A thousand thousandths: in bfloat16 the sum would stay at a half, which a thousandth more does not move."""
+
+    class Drift(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.speed = nn.Parameter(torch.ones(1))
+
+        def forward(self, t, z):
+            return self.speed.to(z) + 0 * z
+
+    f = Drift().to(torch.bfloat16)
+    block = ODEBlock(f, Solver("euler", step_size=1 / 1000, gradient="adjoint", **OWN))
+    block(torch.zeros(1, 1, dtype=torch.bfloat16)).sum().backward()
+    assert f.speed.grad.item() == pytest.approx(1, abs=0.01)
+
+
 def test_in_16_bits_errors_are_estimated_in_those_of_the_state(monkeypatch):
     seen, usual = set(), solvers.error_ratio
 
@@ -309,7 +326,10 @@ def test_in_16_bits_errors_are_estimated_in_those_of_the_state(monkeypatch):
     "options, message",
     [
         (dict(library="scipy"), "unknown library 'scipy'; choose from torchdiffeq, odelib"),
-        (dict(library="odelib", method="implicit_adams"), "unknown method 'implicit_adams'; choose from bosh3, dopri5,"),
+        (
+            dict(library="odelib", method="implicit_adams"),
+            "unknown method 'implicit_adams'; choose from bosh3, dopri5,",
+        ),
         (dict(method="tsit5"), "unknown method 'tsit5'; choose from dopri8,"),
         (dict(library="odelib", method="bosh3", step_size=0.1), "step_size is for fixed grids only"),
         (dict(library="odelib", method="heun", gradient="seminorm"), "'heun' chooses none"),

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from odelib import ODEBlock, RecordError, Solver, build
+from odelib.measurements import MEASUREMENTS, Subject
 from odelib.measurements.confusion import count_confusion, measure_confusion
 from odelib.measurements.cross_solver import SOLVERS, measure_cross_solver
-from odelib.measurements import MEASUREMENTS, Subject
 from odelib.measurements.gradient_error import block_gradient, cosine, measure_gradient_error, relative
 from odelib.measurements.loss_scale import measure_loss_scale
 from odelib.measurements.memory import STEPS, TOLERANCES, measure_memory
@@ -280,7 +280,7 @@ def nfe_by_solver(found):
     ids=str,
 )
 def test_every_block_of_a_network_is_solved_by_the_other_solver(subject, quick, tiny, options):
-    """Also where blocks stand one behind the other, behind appended zeros, or were trained with what the other lacks."""
+    """Also where blocks stand in a row, behind appended zeros, or were trained with what torchdiffeq lacks."""
     config = replace(quick, width=4, **options)
     save_weights(subject.folder / "a-seed0.safetensors", build(config, tiny), config)
     found = measure_cross_solver(replace(subject, cases={"a": config}, network=None))
@@ -305,6 +305,14 @@ def test_a_study_without_weights_cannot_be_tested(measured, subject):
 def test_a_study_that_names_no_trained_network_cannot_be_measured(measured, subject):
     with pytest.raises(RecordError, match="this study names no trained network to measure"):
         measured(replace(subject, network=None))
+
+
+@pytest.mark.parametrize("measured", [measure_memory, measure_gradient_error, measure_loss_scale])
+def test_what_is_measured_of_one_block_needs_one_block(measured, subject, quick, tiny):
+    for options in (dict(scales=2), dict(extra_channels=4), dict(network="none")):
+        network = build(replace(quick, width=4, **options), tiny)
+        with pytest.raises(RecordError, match="the network to measure must have one ODE block"):
+            measured(replace(subject, network=network))
 
 
 # Confusion

@@ -6,7 +6,7 @@ from dataclasses import FrozenInstanceError, asdict, dataclass, fields, replace
 import numpy as np
 import pytest
 
-from odelib import Config, ImageClassifier, Network, PRESETS, Selection, Solver, Training
+from odelib import PRESETS, Config, ImageClassifier, Network, Selection, Solver, Training
 from odelib.config import ADDED
 from odelib.errors import OptionError
 from odelib.options import Options
@@ -30,9 +30,7 @@ from odelib.options import Options
             for name in ("validation", "dropout", "block_dropout", "momentum", "label_smoothing")
             for value in (-0.1, 1.0)
         ],
-        *[
-            ({name: -0.5}, f"{name} must not be negative, got -0.5") for name in ("weight_decay", "kinetic", "jacobian")
-        ],
+        *[({name: -0.5}, f"{name} must not be negative, got -0.5") for name in ("weight_decay", "kinetic", "jacobian")],
         (dict(extra_channels=-4), "extra_channels must not be negative, got -4"),
         (dict(seed=-1), "seed must not be negative, got -1"),
         (dict(seed=2**32), r"seed must be below 2\*\*32, got 4294967296"),
@@ -113,7 +111,9 @@ def test_widths_that_groupnorm_can_group_are_accepted(width):
     ImageClassifier(config, config, channels=1, classes=10)
 
 
-@pytest.mark.parametrize("options", [dict(seed=2**32 - 1), dict(milestones=(0,)), dict(milestones=()), dict(momentum=0.0)])
+@pytest.mark.parametrize(
+    "options", [dict(seed=2**32 - 1), dict(milestones=(0,)), dict(milestones=()), dict(momentum=0.0)]
+)
 def test_the_last_values_that_are_allowed(options):
     assert all(getattr(Config(**options), name) == value for name, value in options.items())
 
@@ -257,8 +257,16 @@ def test_a_case_changes_with_the_step_size_and_not_with_the_seed():
         (dict(dataset="mnist", network="resnet", blocks=1, lr=0.05), "mnist-resnet-3b45e9b2"),
         (
             dict(
-                dataset="cifar10", validation=0.1, train_images=10_000, augment="crop-flip", normalize=True,
-                method="rk4", batch_size=64, lr=0.05, weight_decay=5e-4, norm="batch",
+                dataset="cifar10",
+                validation=0.1,
+                train_images=10_000,
+                augment="crop-flip",
+                normalize=True,
+                method="rk4",
+                batch_size=64,
+                lr=0.05,
+                weight_decay=5e-4,
+                norm="batch",
             ),
             "cifar10-odenet-direct-rk4-d99ca3a0",
         ),
@@ -272,8 +280,18 @@ def test_a_case_changes_with_the_step_size_and_not_with_the_seed():
         ),
         (
             dict(
-                dataset="/some/where/pets", image_size=32, width=32, extra_channels=32, order=2, scales=2, time="none",
-                activation="swish", norm="layer", block_dropout=0.1, jacobian=0.01, optimizer="adamw",
+                dataset="/some/where/pets",
+                image_size=32,
+                width=32,
+                extra_channels=32,
+                order=2,
+                scales=2,
+                time="none",
+                activation="swish",
+                norm="layer",
+                block_dropout=0.1,
+                jacobian=0.01,
+                optimizer="adamw",
             ),
             "pets-odenet-direct-dopri5-1da51eb9",
         ),
@@ -315,7 +333,7 @@ def test_the_options_of_a_config_are_words_for_a_shell(options, said):
 
 
 def test_the_published_recipe_is_the_preset():
-    """odenet_mnist.py's defaults: 160 epochs, batches of 128, SGD with momentum 0.9 from 0.1, tenths at 60, 100, 140."""
+    """odenet_mnist.py's defaults: 160 epochs of batches of 128, SGD with momentum 0.9, tenths at 60, 100, 140."""
     config = PRESETS["odenet-mnist"]
     assert (config.dataset, config.network, config.stem, config.width) == ("mnist", "odenet", "conv", 64)
     assert (config.method, config.rtol, config.atol, config.gradient) == ("dopri5", 1e-3, 1e-3, "direct")

@@ -1,4 +1,4 @@
-"""The status page says what lies among the results, who made it and what is stale; and nothing in a record is markup."""
+"""The status page says what lies among the results, who made it, what is stale; nothing in a record is markup."""
 
 import html
 import json

@@ -148,7 +148,12 @@ def test_a_record_that_is_older_than_commits_is_read_and_says_so():
     path = RESULTS / "mnist-gradients" / "none-seed0.json"
     assert not {"commit", "settings", "sources", "confirmed"} & json.loads(path.read_text())["environment"].keys()
     environment = Run.load(path).environment
-    assert (environment.commit, environment.settings, environment.sources, environment.confirmed) == (None, None, None, ())
+    assert (environment.commit, environment.settings, environment.sources, environment.confirmed) == (
+        None,
+        None,
+        None,
+        (),
+    )
     assert "before commits were kept" in str(environment)
 
 

@@ -1,4 +1,4 @@
-"""What would get a wrong gradient without a word is refused: noise drawn anew, tensors out of reach, noise of another solve."""
+"""What would get a wrong gradient is refused: noise drawn anew, tensors out of reach, noise of another solve."""
 
 import copy
 
@@ -128,7 +128,9 @@ def test_a_noisy_block_may_have_a_function():
 
 
 def refused(gradient):
-    message = rf"f uses a tensor of shape \(.*\) that asks for a gradient and is no parameter of f: gradient '{gradient}'"
+    message = (
+        rf"f uses a tensor of shape \(.*\) that asks for a gradient and is no parameter of f: gradient '{gradient}'"
+    )
     return pytest.raises(OptionError, match=message)
 
 

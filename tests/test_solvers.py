@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -236,8 +237,9 @@ PROBLEMS = {  # of the DETEST set (Hull, Enright, Fellen and Sedgwick 1972), wit
     "E1": (
         lambda t, z: torch.stack([z[1], -(z[1] / (t + 1) + (1 - 0.25 / (t + 1) ** 2) * z[0])]),
         [math.sqrt(2 / math.pi) * math.sin(1), math.sqrt(2 / math.pi) * (math.cos(1) - math.sin(1) / 2)],
-        lambda z, t: math.sqrt(2 / math.pi / (t + 1))
-        * times(math.sin(t + 1), math.cos(t + 1) - math.sin(t + 1) / (2 * (t + 1))),
+        lambda z, t: (
+            math.sqrt(2 / math.pi / (t + 1)) * times(math.sin(t + 1), math.cos(t + 1) - math.sin(t + 1) / (2 * (t + 1)))
+        ),
     ),
 }
 
@@ -300,7 +302,7 @@ def test_without_a_step_size_every_interval_is_one_step():
 @pytest.mark.parametrize("end", [1.0, -1.0])
 @pytest.mark.parametrize("name", TABLEAUS)
 def test_a_step_size_makes_one_grid_that_times_between_do_not_move(name, end):
-    """Interpolation asks for f at a step's end, where the next step needs it anyway: only the last may cost one more."""
+    """Interpolation asks for f at a step's end, where the next step needs it anyway: only the last costs one more."""
     z0, plain, seen = start(), Statistics(states=[]), Statistics(states=[])
     options = dict(method=on_a_grid(name), step_size=0.25)
     alone = odeint(bend, z0, times(0, end), statistics=plain, **options)
@@ -354,7 +356,7 @@ def test_accepted_steps_join_and_end_exactly_and_f_is_never_asked_beyond(end):
     odeint(f, start(), times(0, end), statistics=seen)
     ways = [step for step in seen.steps if step.accepted]
     assert ways[0].t == 0 and ways[-1].t + ways[-1].h == end
-    assert all(a.t + a.h == pytest.approx(b.t, abs=1e-15) for a, b in zip(ways, ways[1:]))
+    assert all(a.t + a.h == pytest.approx(b.t, abs=1e-15) for a, b in pairwise(ways))
     assert all(0 <= t / end <= 1 for t in calls)
 
 
@@ -406,7 +408,9 @@ def test_the_first_step_is_by_hairers_rule(z0, f, h):
     assert seen.steps[0].h == pytest.approx(h, rel=1e-5)
 
 
-@pytest.mark.parametrize("first_step, lengths", [(0.995, [1.0]), (1 / 1.0099, [1.0]), (0.98, [0.98, 0.02]), (3.0, [1.0])])
+@pytest.mark.parametrize(
+    "first_step, lengths", [(0.995, [1.0]), (1 / 1.0099, [1.0]), (0.98, [0.98, 0.02]), (3.0, [1.0])]
+)
 def test_the_last_step_is_stretched_by_a_hundredth_rather_than_leave_a_crumb(first_step, lengths):
     seen = Statistics()
     odeint(lambda t, z: 0 * z + 1e-3, start(), times(0, 1), first_step=first_step, statistics=seen)
@@ -545,7 +549,7 @@ def test_state_keeps_shape_and_dtype_and_f_sees_a_time_without_axes(name, shape,
 
 @pytest.mark.parametrize("name, order", [("rk4", 4), ("midpoint", 2), ("euler", 1), ("dopri5", 5)])
 def test_between_the_points_of_a_grid_the_states_are_as_good_as_on_it(name, order):
-    """Hermite's cubic is of order 4 (with `dense` weights 5), so that it never spoils the order of a method up to that."""
+    """Hermite's cubic is of order 4 (with `dense` weights 5): it does not spoil the order of a method up to that."""
     z0, when = times(0.3, 0.5, 0.6), torch.linspace(0, 1, 41, dtype=torch.float64)
     expected = torch.stack([climb_exact(z0, t) for t in when.tolist()])
     errors = []
@@ -559,7 +563,16 @@ def test_between_the_points_of_a_grid_the_states_are_as_good_as_on_it(name, orde
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_step_size_is_the_longest_allowed_and_rounding_adds_no_step(dtype):
-    cases = ((1, 0.1, 10), (0.3, 0.1, 3), (1.1, 0.1, 11), (0.6, 0.2, 3), (2.1, 0.7, 3), (1, 0.3, 4), (1, 0.5, 2), (1, 2.0, 1))
+    cases = (
+        (1, 0.1, 10),
+        (0.3, 0.1, 3),
+        (1.1, 0.1, 11),
+        (0.6, 0.2, 3),
+        (2.1, 0.7, 3),
+        (1, 0.3, 4),
+        (1, 0.5, 2),
+        (1, 2.0, 1),
+    )
     for end, step_size, n in cases:
         seen = Statistics()
         when = torch.tensor([0, end], dtype=dtype)

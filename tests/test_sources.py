@@ -17,7 +17,9 @@ MODULES = [how.module for how in MEASUREMENTS.values()]
 @pytest.fixture
 def package(tmp_path) -> Path:
     """A copy of odelib's code."""
-    return Path(shutil.copytree(sources.ROOT, tmp_path / "odelib", ignore=shutil.ignore_patterns("*.npz", "__pycache__")))
+    return Path(
+        shutil.copytree(sources.ROOT, tmp_path / "odelib", ignore=shutil.ignore_patterns("*.npz", "__pycache__"))
+    )
 
 
 def digests(root) -> dict[str, str]:

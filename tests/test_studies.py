@@ -1,4 +1,4 @@
-"""Studies: what is planned, what is there, what is missing; the command that makes it; the records that the book shows."""
+"""Studies: what is planned, what is there and missing, the command that makes it, the records that the book shows."""
 
 import re
 import shutil
@@ -10,8 +10,8 @@ import torch
 from odelib import Config, DataError, OptionError, RecordError, Run, cli
 from odelib.cli import main
 from odelib.records import RESULTS, load_tensors
-from odelib.runs import run
-from odelib.studies import STUDIES, Case, Study, find_study, study as study_module
+from odelib.studies import STUDIES, Case, Study, find_study
+from odelib.studies import study as study_module
 
 CPU = torch.device("cpu")
 GRADIENTS = STUDIES["mnist-gradients"]
@@ -184,7 +184,8 @@ def test_a_case_that_diverges_does_not_keep_the_others_from_being_made(mnist_roo
         assert command(tmp_path) == 2
         said = capsys.readouterr()
         lines = said.err.splitlines()
-        assert len(lines) == 4 and all(re.match(r"wild(er)?-seed\d: in epoch 1, step \d of 3, the loss", line) for line in lines[:3])
+        failed = r"wild(er)?-seed\d: in epoch 1, step \d of 3, the loss"
+        assert len(lines) == 4 and all(re.match(failed, line) for line in lines[:3])
         assert lines[3] == (
             f"odelib: {NAME}: wild-seed0, wild-seed1, wilder-seed0 failed as said above; the other runs are made"
         )
@@ -231,7 +232,9 @@ def test_a_measurement_of_another_study_is_refused(tmp_path):
 def test_a_trained_network_that_is_not_there_is_named_with_what_makes_it(mnist_root, tmp_path, monkeypatch):
     """As where the package is installed without the book."""
     monkeypatch.setattr(study_module, "RESULTS", tmp_path)
-    with pytest.raises(RecordError, match="adjoint-dopri5-seed0.safetensors, is not there; `odelib study mnist-gradients"):
+    with pytest.raises(
+        RecordError, match="adjoint-dopri5-seed0.safetensors, is not there; `odelib study mnist-gradients"
+    ):
         GRADIENTS.subject(tmp_path, None, CPU)
 
 
@@ -257,8 +260,8 @@ def test_every_stored_run_is_one_of_its_study_with_the_config_of_today(name):
     """A study whose config is changed makes other runs; the old ones must not pass for them."""
     study = STUDIES[name]
     for case, runs in study.runs().items():
-        for run in runs:
-            assert run.config == study.config(case, run.config.seed), (case, run.config.seed)
+        for stored in runs:
+            assert stored.config == study.config(case, stored.config.seed), (case, stored.config.seed)
 
 
 def test_every_stored_run_lies_in_a_study_under_its_case_and_seed():
@@ -269,4 +272,3 @@ def test_every_stored_run_lies_in_a_study_under_its_case_and_seed():
         assert case in STUDIES[path.parent.name].cases
         config = Run.load(path).config
         assert config.seed == int(seed) and Config(**asdict(config)) == config
-
