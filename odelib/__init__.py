@@ -11,7 +11,7 @@ __version__ = "0.2.0"
 _HOMES = {
     "config": ("PRESETS", "Config", "build"),
     "data": ("Dataset", "Images", "Selection", "load_dataset", "prepare"),
-    "errors": ("DataError", "Error", "OptionError", "RecordError", "SolverError"),
+    "errors": ("DataError", "Error", "Interrupted", "OptionError", "RecordError", "SolverError"),
     "models": ("ImageClassifier", "Network", "count_parameters"),
     "odeblock": ("ODEBlock", "Solver", "count_evaluations"),
     "odefunc": ("ODEfunc",),

@@ -178,9 +178,8 @@ def _kept(path: Path, config: Config, extend: bool) -> Checkpoint | None:
 
 def _refuse(path: Path, record: Run, config: Config) -> NoReturn:
     """Say why a run that has a record and no checkpoint cannot be made again."""
-    different = _differences(record.config, config)
-    if different:
-        raise RecordError(f"{path} holds a run of another config: {different}; choose another name")
+    if record.config != config:
+        raise _another(path, record.config, config)
     if not record.finished:
         raise RecordError(f"{path} is unfinished and its checkpoint is gone; move it away to train again")
     if not path.with_suffix(".safetensors").exists():
@@ -188,10 +187,22 @@ def _refuse(path: Path, record: Run, config: Config) -> NoReturn:
     raise Finished(f"{path} holds this run, finished; move it away to train again, or --extend it")
 
 
-def _differences(old: Config, new: Config) -> str:
-    """The fields in which two configs differ, in words."""
-    was, is_now = asdict(old), asdict(new)
-    return ", ".join(f"{name} {was[name]!r} (now {is_now[name]!r})" for name in was if was[name] != is_now[name])
+def _another(path: Path, was: Config, config: Config, extend: bool = False) -> RecordError:
+    """The error of a run with another config; it names what differs."""
+    old, new = asdict(was), asdict(config)
+    different = ", ".join(f"{name} {old[name]!r} (now {new[name]!r})" for name in old if old[name] != new[name])
+    way = "; choose another name"
+    if extend:
+        way += "; --extend changes nothing but epochs, upwards, and lr, downwards"
+    elif _is_extension(was, config):
+        way += ", or go on so with --extend"
+    return RecordError(f"{path} holds a run of another config: {different}{way}")
+
+
+def _is_extension(was: Config, config: Config) -> bool:
+    """Whether nothing differs but more epochs, or a lower rate."""
+    more = config.epochs >= was.epochs and config.lr <= was.lr
+    return more and replace(config, epochs=was.epochs, lr=was.lr) == was
 
 
 def _finished(path: Path, record: Run, config: Config) -> Checkpoint:
@@ -211,22 +222,13 @@ def _finished(path: Path, record: Run, config: Config) -> Checkpoint:
 
 def _changed(path: Path, kept: Checkpoint, config: Config, extend: bool) -> Run:
     """The record that goes on: the one that is kept, with more epochs or a lower rate if asked. Raises RecordError."""
-    record, progress = kept.record, kept.progress
-    was = record.config
+    record, was = kept.record, kept.record.config
     if was == config:
         return record
-    extension = (
-        replace(config, epochs=was.epochs, lr=was.lr) == was and config.epochs >= was.epochs and config.lr <= was.lr
-    )
-    if extension and extend:
-        note = Extension(was.epochs, was.lr, progress.epoch, progress.step)
-        return replace(record, config=config, extended=(*record.extended, note))
-    way = "; choose another name"
-    if extension:
-        way += ", or go on so with --extend"
-    elif extend:
-        way += "; --extend changes nothing but epochs, upwards, and lr, downwards"
-    raise RecordError(f"{path} holds a run of another config: {_differences(was, config)}{way}")
+    if not extend or not _is_extension(was, config):
+        raise _another(path, was, config, extend)
+    note = Extension(was.epochs, was.lr, kept.progress.epoch, kept.progress.step)
+    return replace(record, config=config, extended=(*record.extended, note))
 
 
 def _way_on(path: Path, config: Config) -> str:

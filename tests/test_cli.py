@@ -4,6 +4,7 @@ import io
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -54,6 +55,68 @@ def test_a_finished_run_is_refused(mnist_root, tmp_path, capsys):
     assert train(tmp_path) == 0
     assert train(tmp_path) == 2
     assert "finished; move it away to train again, or --extend it" in capsys.readouterr().err
+
+
+def test_a_run_is_extended_by_its_name_and_show_tells(mnist_root, tmp_path, capsys):
+    assert train(tmp_path, "--network", "none") == 0
+    assert train(tmp_path, "--network", "none", "--epochs", "3") == 2
+    assert "another config: epochs 2 (now 3); choose another name, or go on so with --extend" in capsys.readouterr().err
+    assert train(tmp_path, "--network", "none", "--epochs", "3", "--lr", "0.01", "--extend") == 0
+    assert re.findall(r"^epoch +(\d)", capsys.readouterr().out, re.M) == ["3"]
+    record = Run.load(tmp_path / "a-seed0.json")
+    later = replace(record.environment, threads=3, date="2040-01-01 00:00")
+    replace(record, later=(later,)).save(tmp_path / "b.json")
+    assert main(["show", str(tmp_path / "b.json")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1:4] == [
+        str(record.environment),
+        f"went on: {later}",
+        "extended in epoch 3, after step 0: it was to have 2 epochs, lr 0.05",
+    ]
+    assert main(["train", *SMALL, "--extend", "--out", str(tmp_path)]) == 2
+    assert "--extend wants the --name of the run" in capsys.readouterr().err
+
+
+def test_the_help_says_what_an_extension_does_to_a_schedule(capsys):
+    assert main_help("train", capsys).count("cosine and one-cycle jump") == 1
+
+
+def main_help(command, capsys):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    return " ".join(re.sub(r"[│╭╮╰╯─]", "", capsys.readouterr().out).split())
+
+
+@pytest.mark.parametrize("name", ["", "../up", "/tmp/up", "a\nb"])
+def test_a_name_stays_inside_of_out(mnist_root, tmp_path, capsys, name):
+    """Also that of a benchmark."""
+    for words in (["train", *SMALL, "--name", name], ["benchmark", name, "--device", "cpu"]):
+        assert main([*words, "--out", str(tmp_path / "out")]) == 2
+        said = capsys.readouterr().err
+        assert "a name must be a file name inside of" in said and said.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("words", [["train", *SMALL, "--name", "a"], ["benchmark", "a", "--device", "cpu"]])
+def test_a_folder_that_cannot_be_made_is_told_before_any_work(mnist_root, tmp_path, capsys, words, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("odelib.training.train_step", None)
+    assert main([*words, "--out", str(tmp_path / "file")]) == 2
+    said = capsys.readouterr().err
+    assert re.fullmatch(r"odelib: .*/file/a(-seed0)?\.json cannot be written \(.*\)\n", said)
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(
+    "words, said", [(["train"], "the same command goes on"), (["data", "mnist"], "nothing was written")]
+)
+def test_a_signal_ends_a_command_with_one_line_and_its_code(number, code, words, said, capsys, monkeypatch):
+    """Outside of training too."""
+    before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    monkeypatch.setattr(getattr(cli, words[0].capitalize()), "__call__", lambda self: os.kill(os.getpid(), number))
+    assert main(words) == code
+    assert capsys.readouterr().err == f"odelib: interrupted; {said}\n"
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == before
 
 
 @pytest.mark.parametrize(
@@ -177,6 +240,10 @@ def test_data_counts_every_class(capsys):
         (["study", "cifar10-full", "--measure", "timing"], "no measurement 'timing'; it has cross-solver, confusion"),
         (["study", "speed", "--measure", "cross-solver"], "study speed has no measurement 'cross-solver'; it has none"),
         (["study", "mnist-gradients", "--measure", "heat"], "heat"),
+        (["study", "mnist-gradients", "--shard", "0/3"], "--shard must be such as 2/3, the second of three, got '0/3'"),
+        (["study", "mnist-gradients", "--shard", "4/3"], "--shard must be such as 2/3"),
+        (["study", "mnist-gradients", "--shard", "2"], "--shard must be such as 2/3"),
+        (["study", "mnist-gradients", "--shard", "1/2", "--measure", "timing"], "--measure measures all cases at once"),
         (["study", "mnist-gradients", "--confirm"], "--confirm wants a measurement; add --measure and its name"),
         (["train", "--method", "scipy_solver"], "unknown method 'scipy_solver'"),
         (["train", "--milestones", "-1", "--schedule", "step"], "milestones"),

@@ -1,7 +1,9 @@
 """Studies: what is planned, what is there and missing, the command that makes it, the records that the book shows."""
 
+import os
 import re
 import shutil
+import signal
 from dataclasses import asdict, replace
 
 import pytest
@@ -9,7 +11,9 @@ import torch
 
 from odelib import Config, DataError, OptionError, RecordError, Run, cli
 from odelib.cli import main
+from odelib.locks import Lock
 from odelib.records import RESULTS, load_tensors
+from odelib.runs import is_finished
 from odelib.studies import STUDIES, Case, Study, find_study
 from odelib.studies import study as study_module
 
@@ -191,6 +195,59 @@ def test_a_case_that_diverges_does_not_keep_the_others_from_being_made(mnist_roo
         )
         assert ("epoch   2" in said.out) is not again
     assert study.missing(tmp_path) == ["wild-seed0", "wild-seed1", "wilder-seed0"]
+
+
+def test_shards_share_the_runs(small, mnist_root, tmp_path, capsys, monkeypatch):
+    study = Study(NAME, "?", {"a": Case(SMALL, (0, 1, 2)), "b": Case(SMALL, (0, 1))})
+    monkeypatch.setitem(STUDIES, NAME, study)
+    shares = []
+    for shard in ("1/3", "2/3", "3/3"):
+        assert command(tmp_path, "--status", "--shard", shard) == 0
+        shares.append(re.findall(r"^([ab]-seed\d) +0 of", capsys.readouterr().out, re.M))
+    assert shares == [["a-seed0", "b-seed0"], ["a-seed1", "b-seed1"], ["a-seed2"]]
+    assert command(tmp_path, "--shard", "3/3") == 0
+    assert [path.stem for path in (tmp_path / NAME).glob("*.json")] == ["a-seed2"]
+
+
+def test_runs_that_another_process_has_in_hand_are_passed_over(small, mnist_root, tmp_path, capsys):
+    with Lock(tmp_path / NAME / "small-seed0.json"):
+        assert command(tmp_path) == 0
+    said = capsys.readouterr()
+    held = rf"^passed over: .*/small-seed0.json is in the hands of process {os.getpid()} on .+$"
+    assert re.search(held, said.out, re.M) and said.err == ""
+    assert small.missing(tmp_path) == ["small-seed0"]
+
+
+def test_a_run_that_another_process_finishes_meanwhile_is_no_error(small, mnist_root, tmp_path, capsys, monkeypatch):
+    assert command(tmp_path, "--seed", "0") == 0
+    monkeypatch.setattr(cli, "is_finished", lambda *_: False)  # as it was when this process looked
+    assert command(tmp_path) == 0
+    assert capsys.readouterr().err == ""
+    assert small.missing(tmp_path) == []
+
+
+def test_a_record_of_another_config_does_not_count_as_made(small, mnist_root, tmp_path, capsys):
+    """Nor does it keep the others from being made; nor a file that is no record."""
+    assert command(tmp_path) == 0
+    path, other = (small.record_path("small", seed, tmp_path) for seed in (0, 1))
+    record = Run.load(path)
+    replace(record, config=replace(record.config, width=16)).save(path)
+    assert small.missing(tmp_path) == ["small-seed0"]
+    other.unlink()
+    capsys.readouterr()
+    assert command(tmp_path) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == f"small-seed0: {path} holds a run of another config: width 16 (now 8); choose another name"
+    assert len(lines) == 2 and is_finished(other)
+    path.write_text("{")
+    assert command(tmp_path) == 2
+    assert "small-seed0.json is not a record of odelib" in capsys.readouterr().err
+
+
+def test_a_signal_at_the_end_of_a_run_ends_the_study(small, mnist_root, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("odelib.runs.save_weights", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    assert command(tmp_path) == 143
+    assert capsys.readouterr().err == f"odelib: interrupted; {small.record_path('small', 0, tmp_path)} is finished\n"
 
 
 def test_data_that_cannot_be_had_stop_a_study_at_once(small, tmp_path, capsys):
