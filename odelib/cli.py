@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import torch
 import tyro
-from tyro.conf import OmitArgPrefixes, Positional, subcommand
+from tyro.conf import OmitArgPrefixes, Positional, arg, subcommand
 
 from odelib import __version__
 from odelib.config import PRESETS, Config
@@ -60,10 +60,14 @@ class Train:
     name: str | None = None  # their file name without seed and ending; by default made from the config
     data: Path | None = None  # where full data sets are kept (default: $ODELIB_DATA, else ~/.cache/odelib)
     device: Device = "auto"  # where to compute; auto takes CUDA if there is one
-    extend: bool = False
-    """go on with the run of this --name, finished or not, with more --epochs or a lower --lr; schedules constant and
-    step go on as if it had been so from the start, cosine and one-cycle jump to where the longer or lower curve is by
-    then"""
+    extend: Annotated[
+        bool,
+        arg(
+            help="go on with the run of this --name, finished or not, with more --epochs or a lower --lr; "
+            "schedules constant and step go on as if it had been so from the start, cosine and one-cycle jump to where "
+            "the longer or lower curve is by then"
+        ),
+    ] = False
 
     def __call__(self) -> None:
         device = _device(self.device)
