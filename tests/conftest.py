@@ -1,8 +1,13 @@
 """What all tests share: no network, no data of the user, a few real digits, configs that train in a blink."""
 
+import os
 import shutil
 import socket
 from dataclasses import replace
+
+# Tests run in as many processes as there are cores (pytest-xdist): with more threads each they would only wait for one
+# another. Before torch is imported, and for the processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import jaxtyping
 import matplotlib

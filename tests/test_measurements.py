@@ -107,6 +107,7 @@ def test_timing_counts_nfe_and_leaves_the_weights_alone(subject):
     assert rows["direct-dopri5"].nfe_backward == 0 < rows["adjoint-dopri5"].nfe_backward
     assert all(len(row.seconds) == 2 and min(row.seconds) > 0 for row in timing.rows)
     assert all(torch.equal(before[name], tensor) for name, tensor in trained.state_dict().items())
+    assert [row.case for row in measure_timing(subject, rounds=1, cases=slice(1, 3)).rows] == list(rows)[1:3]
 
 
 # Memory

@@ -71,7 +71,7 @@ def gradients(options, gradient, tolerance, method="dopri5", library="torchdiffe
     model = classifier(width=4, **solver, **{"activation": "swish", **options}).double().train()
     for parameter in model.block.parameters():  # norms begin as the identity map
         parameter.data += 0.1 * torch.randn_like(parameter)
-    z, weight = numbers(2, 4, 4, 4).requires_grad_(), numbers(1)
+    z, weight = numbers(2, 4, 6, 6).requires_grad_(), numbers(1)
     loss = (model.block(z) * weight).square().mean() + penalty(model.block)
     parameters = [p for p in model.block.parameters() if p.requires_grad]
     return loss, torch.autograd.grad(loss, [z, *parameters], allow_unused=True, materialize_grads=True)
@@ -356,7 +356,7 @@ def reflect(extra, steps=150):
         def forward(self, t, z):
             return self.layers(torch.cat([z, t.expand(len(z), 1)], dim=1))
 
-    augment, block = Augment(extra), ODEBlock(Field(1 + extra), Solver("rk4", step_size=0.1, library="odelib"))
+    augment, block = Augment(extra), ODEBlock(Field(1 + extra), Solver("rk4", step_size=0.2, library="odelib"))
     start = torch.tensor([[-1.0], [1.0]])
     optimizer = torch.optim.Adam(block.parameters(), 0.03)
     for _ in range(steps):

@@ -87,7 +87,9 @@ class Measurement:
     studies: tuple[str, ...]  # in which it is made, by name
     small: dict[str, Any]  # options that leave a small part of it, for `disagreements`
 
-    TOLERANCE: ClassVar[float] = 1e-3  # relative: another processor rounds otherwise, and kinks make that larger
+    TOLERANCE: ClassVar[float] = (
+        1e-3  # relative: another processor rounds otherwise, and the kinks of f make that larger
+    )
 
     def is_stale(self, record: Record) -> bool:
         """Whether neither the code that made the record nor one that confirmed it is the code of today."""
@@ -111,8 +113,9 @@ def disagreements(old: Any, new: Any, where: str = "") -> list[str]:
     """Where a small part that was measured again differs from the record: sentences, none where it is confirmed.
 
     Rows are found by the fields that their `KEY` names. Several floats in a row are times (or speeds): the new median
-    must lie within the old quartiles. Whole numbers and words must be the same, other floats nearly so. What follows
-    from times (`DERIVED`) and the environment are not compared.
+    must lie within the old quartiles. Whole numbers and words must be the same, other floats nearly so; errors and gaps
+    are shares of a gradient already, and may move by as much of it. What follows from times (`DERIVED`) and the
+    environment are not compared.
     """
     found: list[str] = []
     if is_dataclass(old):
@@ -135,7 +138,8 @@ def disagreements(old: Any, new: Any, where: str = "") -> list[str]:
         median = quartiles(new)[1]
         return [] if low <= median <= high else [f"{where} {median:.4g} is not within {low:.4g} and {high:.4g}"]
     if isinstance(new, float) and isinstance(old, (int, float)):
-        same = math.isclose(old, new, rel_tol=Measurement.TOLERANCE)
+        of_gradient = Measurement.TOLERANCE if where.endswith(("_error", "_gap")) else 0.0
+        same = math.isclose(old, new, rel_tol=Measurement.TOLERANCE, abs_tol=of_gradient)
     else:
         same = old == new
     return [] if same else [f"{where} {new!r} is {old!r} in the record"]
