@@ -60,7 +60,7 @@ def test_a_run_shows_its_accuracy_its_machine_and_the_commit_that_made_it(folder
     accuracy = f"{100 * run.last.test_accuracy:.2f}"
     assert first[:5] == ["mnist-gradients", "direct-dopri5", 1, "5 of 5", accuracy]
     assert first[5:] == [run.environment.date, 1, "commit c0ffee and changes"]
-    assert second[6:] == [2, "before commits were kept"]
+    assert second[6:] == [2, "–"]
     one, two, *_ = cells(status.machines())
     assert (one[:2], one[-1]) == ([1, "Another"], "OMP_NUM_THREADS=1") and (two[0], two[-1]) == (2, "not kept")
 
@@ -89,10 +89,11 @@ def state(folder) -> list:
 
 
 def test_a_stale_measurement_is_marked_with_the_reason_if_one_is_known(folder):
-    assert state(folder)[2:] == ["before commits were kept", "–", "stale"]
+    assert state(folder)[2:] == ["–", "–", "stale"]
+    assert cells(Status.read(folder).why_stale()) == [["mnist-gradients/timing", "not known"]]
     reasons = {"mnist-gradients/timing.json": "the time channel is <fused> now"}
     (folder / "stale.json").write_text(json.dumps(reasons))
-    assert state(folder)[4] == "stale: the time channel is <fused> now"
+    assert cells(Status.read(folder).why_stale()) == [["mnist-gradients/timing", "the time channel is <fused> now"]]
 
 
 def test_a_measurement_that_fits_and_one_that_was_confirmed(folder):
@@ -100,6 +101,7 @@ def test_a_measurement_that_fits_and_one_that_was_confirmed(folder):
     path, today = folder / "mnist-gradients" / "timing.json", digest(timing.module)
     change(path, timing.record, sources=today, commit="c0ffee")
     assert state(folder)[2:] == ["commit c0ffee", "–", "fits the code"]
+    assert cells(Status.read(folder).why_stale()) == []
     notes = Confirmation("2030-01-01", "A", "beef", "old"), Confirmation("2031-01-01", "A", None, today)
     change(path, timing.record, sources="older", confirmed=notes[:1])
     assert state(folder)[3:] == ["2030-01-01, commit beef", "stale"]
@@ -153,7 +155,7 @@ def test_every_text_of_a_record_goes_through_it(folder):
     path.rename(path.with_name("<b>-seed0.json"))
     (folder / "stale.json").write_text(json.dumps({"mnist-gradients/timing.json": script}))
     status = Status.read(folder)
-    for table in (status.runs(), status.measurements(), status.machines()):
+    for table in (status.runs(), status.measurements(), status.why_stale(), status.machines()):
         assert "&#60;" in str(table) and not re.search(r"[<>|`]", str(table))
 
 

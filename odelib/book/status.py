@@ -60,7 +60,7 @@ class Status:
             made = run.environment
             epochs = f"{len(run.metrics)} of {run.config.epochs}"
             case = path.stem.rpartition("-seed")[0]
-            origin = [made.date, numbers[_machine(made)], made.code]
+            origin = [made.date, numbers[_machine(made)], _code(made)]
             rows.append([str(path.parent), case, run.config.seed, epochs, _accuracy(run), *origin])
         return _verbatim(header, rows)
 
@@ -69,7 +69,7 @@ class Status:
         return f"{sum(run.finished for run in runs)} of {len(runs)} stored runs are finished."
 
     def measurements(self) -> Table:
-        """One measurement a row, with who confirmed it and whether it is stale."""
+        """One measurement a row, with who confirmed it and whether it is stale; `why_stale` says why."""
         header = ["study", "measurement", "date (UTC)", "machine", "made by", "confirmed", "state"]
         numbers = self._machines()
         rows = []
@@ -77,14 +77,17 @@ class Status:
             if not isinstance(record, Run):
                 made = record.environment
                 confirmed = "; ".join(f"{c.date}, {_by(c.commit)}" for c in made.confirmed) or "–"
-                origin = [made.date, numbers[_machine(made)], made.code]
-                rows.append([str(path.parent), path.stem, *origin, confirmed, self._state(path)])
+                origin = [made.date, numbers[_machine(made)], _code(made)]
+                state = "stale" if path in self.stale else "fits the code"
+                rows.append([str(path.parent), path.stem, *origin, confirmed, state])
         return _verbatim(header, rows)
 
-    def _state(self, path: Path) -> str:
-        if path not in self.stale:
-            return "fits the code"
-        return f"stale: {self.reasons[path]}" if path in self.reasons else "stale"
+    def why_stale(self) -> Table:
+        """Why stale measurements have not been made again: a reason, and those that it holds for."""
+        held: dict[str, list[str]] = {}
+        for path in sorted(self.stale):
+            held.setdefault(self.reasons.get(path, "not known"), []).append(str(path.with_suffix("")))
+        return _verbatim(["stale", "reason"], [[", ".join(names), reason] for reason, names in held.items()])
 
     def machines(self) -> Table:
         """The machines by number, each with its versions and settings."""
@@ -127,6 +130,11 @@ class Status:
 def _machine(made: Environment) -> Environment:
     """Hardware, versions and settings: an environment without the code that ran there, and when."""
     return replace(made, date="", commit=None, sources=None, confirmed=())
+
+
+def _code(made: Environment) -> str:
+    """The commit, or a dash where none was kept: in two hundred rows, words for it are too many."""
+    return "–" if made.commit is None and made.settings is None else made.code
 
 
 def _by(commit: str | None) -> str:
