@@ -387,7 +387,7 @@ def test_the_first_cell_gets_the_published_commit_once(run_first_cell, tmp_path,
     clone, checkout, install = map(list, run_first_cell("https://github.com/a/b", package=installed))
     assert clone[:2] == ["git", "clone"] and clone[-2:] == ["https://github.com/a/b", "neural-odes"]
     assert checkout[-1] == "c0ffee"
-    assert install == [sys.executable, "-m", "pip", "install", "--quiet", "./neural-odes"]
+    assert install == [sys.executable, "-m", "pip", "install", "--quiet", "./neural-odes[pages]"]
     assert Path.cwd() == tmp_path / "neural-odes" / "book"
     assert os.environ["ODELIB_RESULTS"] == str(tmp_path / "neural-odes" / "book" / "results")
     exec(first_cell("https://github.com/a/b", "c0ffee"), {})  # the same cell again in the same kernel

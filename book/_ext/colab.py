@@ -75,7 +75,7 @@ def first_cell(url: str | None, commit: str = "") -> str:
                 run("git", "clone", "--quiet", "--single-branch", "{url}", "neural-odes")
                 run("git", "-C", "neural-odes", "checkout", "--quiet", "{commit}")
             # The requirements are lower bounds, so that Colab's own PyTorch stays.
-            run(sys.executable, "-m", "pip", "install", "--quiet", "./neural-odes")
+            run(sys.executable, "-m", "pip", "install", "--quiet", "./neural-odes[pages]")
             importlib.invalidate_caches()
             os.chdir("neural-odes/book")
             os.environ["ODELIB_RESULTS"] = os.path.abspath("results")
