@@ -87,9 +87,8 @@ class Measurement:
     studies: tuple[str, ...]  # in which it is made, by name
     small: dict[str, Any]  # options that leave a small part of it, for `disagreements`
 
-    TOLERANCE: ClassVar[float] = (
-        1e-3  # relative: another processor rounds otherwise, and the kinks of f make that larger
-    )
+    # Relative: another processor rounds otherwise, and the kinks of f make that larger.
+    TOLERANCE: ClassVar[float] = 1e-3
 
     def is_stale(self, record: Record) -> bool:
         """Whether neither the code that made the record nor one that confirmed it is the code of today."""
