@@ -54,6 +54,11 @@ class Confirmation:
     commit: str | None
     sources: str  # digest of the code that repeated it
 
+    @property
+    def code(self) -> str:
+        """The commit, in words."""
+        return _in_words(self.commit)
+
 
 @dataclass(frozen=True)
 class Environment:
@@ -93,9 +98,9 @@ class Environment:
     @property
     def code(self) -> str:
         """The commit, in words where there is none."""
-        if self.commit is None:
-            return "before commits were kept" if self.settings is None else "outside of a clone"
-        return f"commit {self.commit.rstrip('+')}" + (" and changes" if self.commit.endswith("+") else "")
+        if self.commit is None and self.settings is None:
+            return "before commits were kept"
+        return _in_words(self.commit)
 
     def computes_as(self, other: "Environment") -> bool:
         """Whether the same program makes the same figures in both, as far as can be told."""
@@ -294,6 +299,13 @@ def _settings() -> tuple[str, ...]:
     """Those of `SETTINGS` that are set; of a file, as in LD_PRELOAD, its name without the folders of this machine."""
     found = {name: value for name, value in sorted(os.environ.items()) if name.startswith(SETTINGS)}
     return tuple(f"{name}={re.sub(r'[^ :;,=]*/', '', value)}" for name, value in found.items())
+
+
+def _in_words(commit: str | None) -> str:
+    """What `sources.commit` found."""
+    if commit is None:
+        return "outside of a clone"
+    return f"commit {commit.rstrip('+')}" + (" and changes" if commit.endswith("+") else "")
 
 
 def _now() -> str:

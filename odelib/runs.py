@@ -30,7 +30,7 @@ from odelib.locks import Lock
 from odelib.models import count_parameters
 from odelib.records import Environment, Extension, Run, load_tensors, save_weights, sweep, try_to_write
 from odelib.signals import Wish
-from odelib.training import EpochMetrics, Progress, fit, make_optimizer
+from odelib.training import EpochMetrics, Progress, fit, make_optimizer, steps_per_epoch
 
 SAVED_EVERY = 30.0  # seconds: the work that a power failure may take
 
@@ -132,7 +132,7 @@ def _trained(
 ) -> Iterator[Run]:
     """Train, and keep checkpoints; yield the record after every epoch. Signals wait while it is looked at."""
     config = record.config
-    steps, saved = max(1, len(data.train) // config.batch_size), time.monotonic()
+    steps, saved = steps_per_epoch(data.train, config), time.monotonic()
 
     def save() -> None:
         nonlocal saved

@@ -149,6 +149,11 @@ def train_step(
     return loss.item(), forward.n, backward.n  # item() waits for the device, which keeps a clock honest
 
 
+def steps_per_epoch(images: Images, training: Training) -> int:
+    """How many batches of training a pass has: full ones, or a single one that is not (`odelib.data.batches`)."""
+    return max(1, len(images) // training.batch_size)
+
+
 @dataclass
 class Progress:
     """How far a training has come: with weights and optimiser, all that is needed to go on as if it had never stopped.
@@ -190,7 +195,7 @@ def fit(
     """
     optimizer = optimizer or make_optimizer(model, training)
     progress = progress or Progress()
-    steps = max(1, len(data.train) // training.batch_size)
+    steps = steps_per_epoch(data.train, training)
     schedule = make_schedule(optimizer, training, steps, step=(progress.epoch - 1) * steps + progress.step)
     while progress.epoch <= training.epochs:
         _train_epoch(model, data.train, training, optimizer, schedule, progress, after_step)
@@ -222,7 +227,7 @@ def _train_epoch(
     model.train()
     seed = training.seed * 100_003 + progress.epoch
     generator = torch.Generator().manual_seed(seed)
-    steps, done = max(1, len(images) // training.batch_size), progress.step
+    steps, done = steps_per_epoch(images, training), progress.step
     with torch.random.fork_rng():  # dropout draws from the global generators
         torch.manual_seed(seed)
         if done:

@@ -11,7 +11,7 @@ from odelib.book.pages import verbatim
 from odelib.errors import RecordError
 from odelib.records import RESULTS, Environment, Record, Run
 from odelib.studies import STUDIES, Study
-from odelib.studies.results import known_stale, read_results, stale
+from odelib.studies.results import known_stale, read_results, stale_among
 from odelib.studies.summary import Table, at_the_end
 
 TOOLS = ("torchvision", "numpy", "matplotlib", "jupyter-book", "sphinx", "myst-nb")
@@ -49,7 +49,8 @@ class Status:
 
     @classmethod
     def read(cls, folder: Path = RESULTS) -> "Status":
-        return cls(*read_results(folder), frozenset(stale(folder)), known_stale(folder), folder)
+        records, damaged = read_results(folder)
+        return cls(records, damaged, frozenset(stale_among(records)), known_stale(folder), folder)
 
     def runs(self) -> Table:
         """One run a row; an accuracy on images that a study chooses by is marked."""
@@ -76,7 +77,7 @@ class Status:
         for path, record in self.records.items():
             if not isinstance(record, Run):
                 made = record.environment
-                confirmed = "; ".join(f"{c.date}, {_by(c.commit)}" for c in made.confirmed) or "–"
+                confirmed = "; ".join(f"{c.date}, {c.code}" for c in made.confirmed) or "–"
                 origin = [made.date, numbers[_machine(made)], _code(made)]
                 state = "stale" if path in self.stale else "fits the code"
                 rows.append([str(path.parent), path.stem, *origin, confirmed, state])
@@ -135,10 +136,6 @@ def _machine(made: Environment) -> Environment:
 def _code(made: Environment) -> str:
     """The commit, or a dash where none was kept: in two hundred rows, words for it are too many."""
     return "–" if made.commit is None and made.settings is None else made.code
-
-
-def _by(commit: str | None) -> str:
-    return f"commit {commit}" if commit else "outside of a clone"
 
 
 def _accuracy(run: Run) -> str:

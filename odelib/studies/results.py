@@ -33,9 +33,14 @@ def read_results(folder: Path = RESULTS) -> tuple[dict[Path, Record], dict[Path,
 
 def stale(folder: Path = RESULTS) -> list[Path]:
     """The measurements below `folder` whose figures depend on code that has changed since."""
+    return stale_among(read_results(folder)[0])
+
+
+def stale_among(records: dict[Path, Record]) -> list[Path]:
+    """Likewise, of records that have been read."""
     found = []
-    for name, record in read_results(folder)[0].items():
-        how = kind_of(folder / name)
+    for name, record in records.items():
+        how = kind_of(name)
         if how and not isinstance(record, Run) and how.is_stale(record):
             found.append(name)
     return found
