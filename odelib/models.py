@@ -1,5 +1,6 @@
 """Networks for images: stem, then an ODE block (or residual blocks, or nothing), then head."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,6 +25,7 @@ class Network(Options):
     normalize: bool = False  # subtract the training images' mean, divide by their standard deviation
     network: Literal["odenet", "resnet", "none"] = "odenet"  # ODE block, residual blocks or nothing
     stem: Literal["conv", "res", "one-shot"] = "conv"  # how the image becomes the first state
+    stem_bf16: bool = False  # compute the stem with 16 bit numbers; weights and state keep 32
     width: int = 64  # channels of the state
     blocks: int = 6  # residual blocks of a resnet
     dropout: float = 0.0  # chance that a feature is dropped before the last layer
@@ -109,7 +111,7 @@ class ImageClassifier(nn.Module):
 
     def __init__(self, network: Network, solver: Solver, channels: int, classes: int):
         super().__init__()
-        self.channels, self.classes = channels, classes
+        self.channels, self.classes, self.stem_bf16 = channels, classes, network.stem_bf16
         self.normalize = Normalize(channels) if network.normalize else nn.Identity()
         self.stem = STEMS[network.stem](channels, network.width)
         features = network.width
@@ -124,7 +126,10 @@ class ImageClassifier(nn.Module):
         self.head = head(features, classes, network.dropout)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes"]:
-        return self.head(self.block(self.stem(self.normalize(x))))
+        x = self.normalize(x)
+        with torch.autocast(x.device.type, torch.bfloat16) if self.stem_bf16 else nullcontext():
+            z = self.stem(x)
+        return self.head(self.block(z.to(x.dtype) if self.stem_bf16 else z))
 
 
 def _ode_blocks(network: Network, solver: Solver, channels: int) -> nn.Module:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from odelib.odeblock import ODEBlock
 from odelib.odefunc import Time
 from odelib.shapes import Float
+from odelib.solvers import Dynamics
 
 
 class HeldNoise(nn.Module):
@@ -45,7 +46,7 @@ class NoisyODEBlock(ODEBlock):
             module.forget()
         return super()._solve(z, times)
 
-    def _dynamics_of_this_solve(self) -> Callable[[Tensor, Tensor], Tensor]:
+    def _dynamics_of_this_solve(self, f: Dynamics) -> Dynamics:
         before = self._forgotten
 
         def dynamics(t: Tensor, z: Tensor) -> Tensor:
@@ -53,7 +54,7 @@ class NoisyODEBlock(ODEBlock):
                 raise RuntimeError(
                     "this block was solved again, with new noise, before the backward pass of this solve"
                 )
-            return self._dynamics(t, z)
+            return self._dynamics(f, t, z)
 
         return dynamics
 

@@ -68,6 +68,12 @@ EULER = Tableau("euler", 1, c=(0,), a=((),), b=(1,))
 MIDPOINT = Tableau("midpoint", 2, c=(0, 1 / 2), a=((), (1 / 2,)), b=(0, 1))  # Runge 1895
 HEUN = Tableau("heun", 2, c=(0, 1), a=((), (1,)), b=(1 / 2, 1 / 2))  # the trapezoidal rule
 
+RALSTON3 = Tableau(  # Ralston 1962, least error bound of order 3; what bosh3 takes its steps by
+    "ralston3", 3,
+    c=(0, 1 / 2, 3 / 4),
+    a=((), (1 / 2,), (0, 3 / 4)),
+    b=(2 / 9, 1 / 3, 4 / 9),
+)
 RK4 = Tableau(  # Kutta 1901, "the" Runge-Kutta method; HNW table II.1.2
     "rk4", 4,
     c=(0, 1 / 2, 1 / 2, 1),
@@ -130,7 +136,7 @@ TSIT5 = Tableau(  # Tsitouras 2011, 5 with an embedded 4; its numbers are publis
 )
 # fmt: on
 
-TABLEAUS = {method.name: method for method in (EULER, MIDPOINT, HEUN, RK4, RK4_38, BOSH3, DOPRI5, TSIT5)}
+TABLEAUS = {method.name: method for method in (EULER, MIDPOINT, HEUN, RALSTON3, RK4, RK4_38, BOSH3, DOPRI5, TSIT5)}
 
 
 @dataclass(frozen=True)

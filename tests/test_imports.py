@@ -39,7 +39,7 @@ for solver in (
     with count_evaluations(block) as seen, count_saved_bytes() as saved:
         block(z).sum().backward()
     assert seen.n and saved.n and block.f.conv1.conv.weight.grad.abs().sum() > 0
-needed = "errors gradients odeblock odefunc options saved_bytes shapes solvers"
+needed = "errors gradients odeblock odefunc options products saved_bytes shapes solvers"
 loaded = {name.partition(".")[2] for name in sys.modules if name.startswith("odelib.")}
 assert loaded == set(needed.split()), loaded
 

@@ -289,3 +289,18 @@ def test_a_config_stands_for_network_and_solver(tiny):
 def test_images_of_wrong_shape_or_type_are_refused_while_testing(x):
     with pytest.raises(jaxtyping.TypeCheckError):
         ImageClassifier(Network(width=8), Solver(), **MNIST)(x)
+
+
+def test_a_stem_in_16_bit_is_the_same_network_within_their_precision():
+    torch.manual_seed(0)
+    plain = ImageClassifier(Network(width=8), Solver("rk4"), 1, 10)
+    short = ImageClassifier(Network(width=8, stem_bf16=True), Solver("rk4"), 1, 10)
+    short.load_state_dict(plain.state_dict())
+    x = torch.rand(4, 1, 28, 28)
+    seen = []
+    short.block.register_forward_pre_hook(lambda _, states: seen.append(states[0]))
+    short(x).sum().backward()
+    exact = plain.stem(x)
+    assert seen[0].dtype == torch.float32 and not torch.equal(seen[0], exact)
+    torch.testing.assert_close(seen[0], exact, rtol=0, atol=0.1 * exact.abs().max().item())
+    assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in short.parameters())

@@ -493,7 +493,7 @@ def test_backward_undoes_forward(name):
     z1 = odeint(bend, z0, times(0, 0.2), **options)[-1]
     back = odeint(bend, z1, times(0.2, 0), **options)[-1]
     assert (z1 - z0).abs().max() > 0.1
-    torch.testing.assert_close(back, z0, rtol=0, atol={1: 0.1, 2: 1e-3}.get(TABLEAUS[name].order, 1e-6))
+    torch.testing.assert_close(back, z0, rtol=0, atol={1: 0.1, 2: 1e-3, 3: 1e-5}.get(TABLEAUS[name].order, 1e-6))
 
 
 @pytest.mark.parametrize("name", TABLEAUS)
@@ -706,8 +706,11 @@ def test_adjoint_gives_times_the_gradient_that_direct_refuses():
 @pytest.mark.parametrize(
     "options, message",
     [
-        (dict(method="rk45"), "unknown method 'rk45'; choose from euler, midpoint, heun, rk4, rk4_38, bosh3, dopri5"),
-        (dict(step_size=0.1), r"step_size is for fixed grids \(euler, midpoint, heun, rk4, rk4_38\); dopri5"),
+        (
+            dict(method="rk45"),
+            "unknown method 'rk45'; choose from euler, midpoint, heun, ralston3, rk4, rk4_38, bosh3, dopri5",
+        ),
+        (dict(step_size=0.1), r"step_size is for fixed grids \(euler, midpoint, heun, ralston3, rk4, rk4_38\); dopri5"),
         (dict(method="rk4", step_size=0.0), "step_size must be positive, got 0"),
         (dict(method="rk4", step_size=math.nan), "step_size must be positive"),
         (dict(method="rk4", first_step=0.1), "first_step is for adaptive methods"),
