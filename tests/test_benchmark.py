@@ -30,6 +30,7 @@ def subject(quick, tiny, tmp_path, monkeypatch):
 
 SECONDS = {
     "without block": 2.0,
+    "without block, bf16": 1.0,
     # of five evaluations
     "fp32, forward": 5.0,
     "fp32, both": 20.0,
@@ -37,7 +38,13 @@ SECONDS = {
     "bf16, both": 7.5,
     "channels last, forward": 15.0,
     "channels last, both": 30.0,
+    "products, forward": 4.0,
+    "products, both": 10.0,
     "matrix product": 0.5,
+    "convolution 3 4 plain": 3.0,
+    "convolution 3 4 products": 1.5,
+    "block 3 4 plain": 6.0,
+    "block 3 4 products": 4.0,
 }
 
 
@@ -55,18 +62,21 @@ def test_floors_are_evaluations_times_the_bare_one_and_records_come_back(subject
     names = (
         SCRIPT,
         *(f"odelib {how}" for how in ("direct", "adjoint", "checkpoint", "direct, warm start", "direct, bf16")),
+        "odelib direct, products",
+        "odelib direct, ralston3 in 3 steps, products, bf16 in the stem",
     )
-    small = dict(batch_size=8, rounds=2, images=2, evaluations=("fp32", "bf16", "channels last"))
+    ways = ("fp32", "products", "bf16", "channels last")
+    small = dict(batch_size=8, rounds=2, images=2, evaluations=ways, sizes=((3, 4),))
     found = measure_benchmark(subject, cases={name: CASES[name] for name in names}, timer=timer, **small)
     rows = {row.case: row for row in found.rows}
     assert list(rows) == list(names) and found.without_block == (1.0, 3.0)
     assert {bare.way: bare.medians for bare in found.bare} == {
-        "fp32": (1.0, 4.0), "bf16": (0.5, 1.5), "channels last": (3.0, 6.0),
+        "fp32": (1.0, 4.0), "products": (0.8, 2.0), "bf16": (0.5, 1.5), "channels last": (3.0, 6.0),
     }  # fmt: skip
     for name, row in rows.items():
-        forward, both = (0.5, 1.5) if name.endswith("bf16") else (1.0, 4.0)
-        there = forward if row.nfe_backward else both
-        assert row.floor == pytest.approx(2 + there * row.nfe_forward + both * row.nfe_backward)
+        forward, both = (0.5, 1.5) if name.endswith("bf16") else (0.8, 2.0) if "products" in name else (1.0, 4.0)
+        there, rest = forward if row.nfe_backward else both, 1.0 if name.endswith("in the stem") else 2.0
+        assert row.floor == pytest.approx(rest + there * row.nfe_forward + both * row.nfe_backward)
         assert row.seconds == (50.0, 150.0) and row.quartiles == (75.0, 100.0, 125.0)
         assert 0 < row.theta_error < 1 and 0 < row.state_error < 1
     direct, adjoint, checkpoint = (rows[f"odelib {gradient}"] for gradient in ("direct", "adjoint", "checkpoint"))
@@ -75,6 +85,12 @@ def test_floors_are_evaluations_times_the_bare_one_and_records_come_back(subject
     assert direct.theta_error == pytest.approx(checkpoint.theta_error, rel=1e-3)
     assert checkpoint.peak_bytes < direct.peak_bytes < rows[SCRIPT].peak_bytes
     assert rows["odelib direct, warm start"].nfe_forward <= direct.nfe_forward
+    by_products = rows["odelib direct, products"]
+    assert by_products.nfe_forward == direct.nfe_forward
+    assert by_products.theta_error == pytest.approx(direct.theta_error, rel=1e-2)
+    [size] = found.sizes
+    assert (size.size, size.channels, size.tiles) == (3, 4, 1) and size.times_faster == (2.0, 1.5)
+    assert 0 < size.error < size.error_products < 1e-5
     libraries = [row.library.split()[0] for row in found.libraries]
     assert {"torchdiffeq", "odelib"} <= set(libraries)
     assert all(row.nfe > 2 and 0 < row.theta_error < 1 and row.seconds == (50.0, 150.0) for row in found.libraries)

@@ -16,17 +16,22 @@ from odelib.data import batches
 from odelib.measurements.gradient_error import Problem, block_gradient, relative
 from odelib.measurements.measurement import Measurement, Subject, Timed
 from odelib.measurements.other_libraries import block_passes
+from odelib.measurements.sizes import SIZES, SizeRow, Sizes, size_actions, size_rows
 from odelib.measurements.timing import interleave
 from odelib.models import ImageClassifier
 from odelib.odeblock import ODEBlock, Solver, change_solver, ode_blocks
 from odelib.odefunc import ODEfunc, TimeConv2d
+from odelib.products import ProductODEfunc
 from odelib.records import Environment, Record
 from odelib.saved_bytes import count_saved_bytes
 from odelib.training import Training, make_optimizer, train_step
 
 _OWN = Solver(library="odelib")
 _CHECKPOINT = replace(_OWN, gradient="checkpoint")
+_WARM = replace(_OWN, method="bosh3", warm_start=True)
+_GRID = replace(_OWN, method="ralston3", step_size=1 / 3)
 _CONCATENATED = ", time channel concatenated"  # as odenet_mnist.py does it
+_STEM_BF16 = ", bf16 in the stem"
 SCRIPT = "torchdiffeq direct" + _CONCATENATED
 SCRIPT_ADJOINT = "torchdiffeq adjoint" + _CONCATENATED
 CASES: dict[str, Solver] = {
@@ -44,16 +49,30 @@ CASES: dict[str, Solver] = {
     "odelib direct, tsit5": replace(_OWN, method="tsit5"),
     "odelib direct, bosh3": replace(_OWN, method="bosh3"),
     "odelib checkpoint, bosh3": replace(_CHECKPOINT, method="bosh3"),
-    "odelib direct, bosh3, warm start": replace(_OWN, method="bosh3", warm_start=True),
-    "odelib checkpoint, bosh3, warm start": replace(_CHECKPOINT, method="bosh3", warm_start=True),
+    "odelib direct, bosh3, warm start": _WARM,
+    "odelib checkpoint, bosh3, warm start": replace(_WARM, gradient="checkpoint"),
+    "torchdiffeq direct, rk4 in 4 steps": Solver("rk4", step_size=1 / 4),
+    "odelib direct, rk4 in 4 steps": replace(_OWN, method="rk4", step_size=1 / 4),
+    "odelib direct, ralston3 in 3 steps": _GRID,
+    "odelib checkpoint, ralston3 in 3 steps": replace(_GRID, gradient="checkpoint"),
+    "odelib direct, products": replace(_OWN, products=True),
+    "odelib adjoint, products": replace(_OWN, gradient="adjoint", products=True),
+    "odelib direct, bosh3, warm start, products": replace(_WARM, products=True),
+    "odelib direct, ralston3 in 3 steps, products": replace(_GRID, products=True),
+    "odelib checkpoint, ralston3 in 3 steps, products": replace(_GRID, gradient="checkpoint", products=True),
     "torchdiffeq direct, bf16": Solver(bf16=True),
     "odelib direct, bf16": replace(_OWN, bf16=True),
-    "odelib direct, bosh3, warm start, bf16": replace(_OWN, method="bosh3", warm_start=True, bf16=True),
-    "odelib checkpoint, bosh3, warm start, bf16": replace(_CHECKPOINT, method="bosh3", warm_start=True, bf16=True),
+    "odelib direct, bosh3, warm start, bf16": replace(_WARM, bf16=True),
+    "odelib direct, ralston3 in 3 steps, bf16" + _STEM_BF16: replace(_GRID, bf16=True),
+    "odelib direct, ralston3 in 3 steps, products" + _STEM_BF16: replace(_GRID, products=True),
+    "odelib checkpoint, ralston3 in 3 steps, products" + _STEM_BF16: replace(
+        _GRID, gradient="checkpoint", products=True
+    ),
 }
 
-# Ways to compute f, faster or not: with 16 bit numbers; with the channels of a pixel side by side; by torch.compile.
-EVALUATIONS = ("fp32", "bf16", "channels last", "compiled")
+# Ways to compute f, faster or not: by matrix products; with 16 bit numbers; with the channels of a pixel side by side;
+# by torch.compile.
+EVALUATIONS = ("fp32", "products", "bf16", "channels last", "compiled")
 _BATCHES = 8  # taken in turns; a warm start so meets new images at every step
 _REPEATS = 5  # bare evaluations that are timed together
 _SIZE = 1024  # of the square matrices whose product shows what the machine can do
@@ -118,11 +137,13 @@ class Benchmark(Record):
     images: int  # for which gradients are compared with the exact ones
     reference_error: float  # distance of the exact gradient from one of a ten times larger tolerance
     without_block: tuple[float, ...]  # seconds per step of the network without its block
+    without_block_bf16: tuple[float, ...]  # the same with 16 bit numbers in the stem
     bare: tuple[BareEvaluation, ...]  # the first one is the usual
     evaluation_flops: tuple[int, int]  # in the convolutions of an evaluation, and with its derivatives
     machine_flops: tuple[float, ...]  # per second, in products of square matrices
     rows: tuple[BenchmarkRow, ...]
     libraries: tuple[LibraryRow, ...]  # those that were installed
+    sizes: tuple[SizeRow, ...]  # maps of other sizes
 
     def __str__(self) -> str:
         share = max(self.machine_flops) * self.bare[0].medians[1] / self.evaluation_flops[1]
@@ -144,6 +165,10 @@ class Benchmark(Record):
             lines.append(
                 f"{other.library:46} {other.nfe:>11} {1e3 * other.quartiles[1]:7.1f} {'':14} {other.theta_error:6.3f}"
             )
+        lines.append("times faster by products, one convolution and a step of a block:")
+        for size in self.sizes:
+            one, block = size.times_faster
+            lines.append(f"{size.size} x {size.size}, {size.channels} channels: {one:.2f}, {block:.2f}")
         return "\n".join(lines)
 
 
@@ -162,6 +187,7 @@ def network_of(case: str, solver: Solver, trained: ImageClassifier) -> ImageClas
     """A copy of the trained network, in training mode, with the solver and the time channel of a case."""
     model = copy.deepcopy(trained)
     change_solver(model, solver)
+    model.stem_bf16 = case.endswith(_STEM_BF16)
     if case.endswith(_CONCATENATED):
         for f in (block.f for block in ode_blocks(model)):
             assert isinstance(f, ODEfunc) and isinstance(f.conv1, TimeConv2d) and isinstance(f.conv2, TimeConv2d)
@@ -176,6 +202,7 @@ def measure_benchmark(
     images: int = 32,
     cases: dict[str, Solver] = CASES,
     evaluations: tuple[str, ...] = EVALUATIONS,
+    sizes: Sizes = SIZES,
     timer: Callable[..., dict[str, list[float]]] = interleave,
 ) -> Benchmark:
     """Time the training step of every case of CASES on the same batches, with the weights of the trained network.
@@ -188,8 +215,9 @@ def measure_benchmark(
     problem = Problem(subject, images)
     steps_in = list(islice(batches(data.train, batch_size), _BATCHES))
     models = {case: network_of(case, solver, trained) for case, solver in cases.items()}
-    blockless = copy.deepcopy(trained).train()
-    blockless.block = nn.Identity()
+    blockless, blockless_bf16 = (copy.deepcopy(trained).train() for _ in range(2))
+    blockless.block = blockless_bf16.block = nn.Identity()
+    blockless_bf16.stem_bf16 = True
     nfe: dict[str, list[tuple[int, int]]] = {case: [] for case in models}
 
     def training_step(model: ImageClassifier, seen: list) -> Callable[[], None]:
@@ -201,15 +229,17 @@ def measure_benchmark(
     with torch.no_grad():
         z = trained.stem(trained.normalize(x))
 
-    ways = {way: _dynamics(way, f) for way in evaluations}
+    ways = {way: _dynamics(way, f, z) for way in evaluations}
     passes, w = block_passes(f), torch.ones_like(z)
     actions: dict[str, Callable[[], object]] = {case: training_step(m, nfe[case]) for case, m in models.items()}
     actions |= {
         "without block": training_step(blockless, []),
-        **{f"{way}, forward": partial(_evaluate, way, g, z) for way, g in ways.items()},
-        **{f"{way}, both": partial(_evaluate, way, g, z, differentiate=True) for way, g in ways.items()},
+        "without block, bf16": training_step(blockless_bf16, []),
+        **{f"{way}, forward": partial(_evaluate, way, *g) for way, g in ways.items()},
+        **{f"{way}, both": partial(_evaluate, way, *g, differentiate=True) for way, g in ways.items()},
         **{library: partial(block_pass, z, w) for library, block_pass in passes.items()},
         "matrix product": lambda: _product(device),
+        **size_actions(sizes, batch_size, device),
     }
     seconds = timer(actions, rounds)
 
@@ -224,9 +254,10 @@ def measure_benchmark(
     for case, model in models.items():
         [block] = ode_blocks(model)
         nfe_forward, nfe_backward = np.mean(nfe[case][-rounds:], axis=0).tolist()
-        forward, both = bare["bf16" if block.solver.bf16 else "fp32"].medians
+        forward, both = bare[_way(block.solver)].medians
         there = both if block.solver.gradient == "direct" else forward
-        floor = np.median(without_block) + nfe_forward * there + nfe_backward * both
+        rest = seconds["without block, bf16"] if model.stem_bf16 else without_block
+        floor = np.median(rest) + nfe_forward * there + nfe_backward * both
         for _ in range(_BATCHES if block.solver.warm_start else 1):  # until a warm start has settled
             gradient = block_gradient(block, problem.z, problem.cotangent)
         rows.append(
@@ -257,11 +288,13 @@ def measure_benchmark(
         images,
         problem.reference_error,
         tuple(without_block),
+        tuple(seconds["without block, bf16"]),
         tuple(bare.values()),
         (_flops(f, z), _flops(f, z, differentiate=True)),
         tuple(2 * _SIZE**3 / s for s in seconds["matrix product"]),
         tuple(rows),
         tuple(libraries),
+        size_rows(sizes, seconds),
     )
 
 
@@ -273,22 +306,36 @@ def peak_bytes(block: ODEBlock, z: Tensor) -> int:
     return saved.peak
 
 
-def _dynamics(way: str, f: nn.Module) -> Any:
-    """f, made ready to be computed in one of the ways of EVALUATIONS."""
+def _way(solver: Solver) -> str:
+    """The one of EVALUATIONS that a solver takes."""
+    return "bf16" if solver.bf16 else "products" if solver.products else "fp32"
+
+
+def _dynamics(way: str, f: Any, z: Tensor) -> tuple[Any, Tensor, list[Tensor]]:
+    """f, made ready to be computed in one of the ways of EVALUATIONS, a state for it, and what it is differentiated by.
+
+    Products take their filters to the points once a solve, so that these are their parameters here.
+    """
+    z = z.detach()
+    if way == "products":
+        by_products = ProductODEfunc(f, z)
+        filters = [part.detach().requires_grad_() for part in (*by_products.filters, *by_products.clocks)]
+        by_products.filters, by_products.clocks = filters[:2], filters[2:]
+        others = [parameter for parameter in f.parameters() if parameter.ndim == 1]
+        return by_products, by_products.enter(z), [*filters, *others]
     if way == "channels last":
-        return copy.deepcopy(f).to(memory_format=torch.channels_last)
-    return torch.compile(f) if way == "compiled" else f
+        f, z = copy.deepcopy(f).to(memory_format=torch.channels_last), z.contiguous(memory_format=torch.channels_last)
+    return torch.compile(f) if way == "compiled" else f, z, list(f.parameters())
 
 
-def _evaluate(way: str, f: Any, z: Tensor, differentiate: bool = False) -> None:
-    layout = torch.channels_last if way == "channels last" else torch.contiguous_format
-    t, z = z.new_tensor(0.5), z.detach().contiguous(memory_format=layout)
+def _evaluate(way: str, f: Any, z: Tensor, parameters: list[Tensor], differentiate: bool = False) -> None:
+    t = z.new_tensor(0.5)
     for _ in range(_REPEATS):
         start = z.clone().requires_grad_(differentiate)
         with torch.set_grad_enabled(differentiate), torch.autocast(z.device.type, torch.bfloat16, way == "bf16"):
             out = f(t, start)
         if differentiate:
-            torch.autograd.grad(out, [start, *f.parameters()], torch.ones_like(out))
+            torch.autograd.grad(out, [start, *parameters], torch.ones_like(out))
 
 
 def _product(device: torch.device) -> None:
@@ -306,5 +353,9 @@ def _flops(f: nn.Module, z: Tensor, differentiate: bool = False) -> int:
 
 
 # Its records are named after machines, not studies: `odelib benchmark`.
-_SMALL = {"cases": {name: CASES[name] for name in (SCRIPT, "odelib direct")}, "evaluations": EVALUATIONS[:1]}
+_SMALL = {
+    "cases": {name: CASES[name] for name in (SCRIPT, "odelib direct")},
+    "evaluations": EVALUATIONS[:1],
+    "sizes": (),
+}
 MEASUREMENT = Measurement(Benchmark, measure_benchmark, __name__, studies=(), small=_SMALL)
