@@ -4,28 +4,36 @@ The benchmark (`odelib.measurements.benchmark`) times single steps with all solv
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from odelib.measurements.benchmark import SCRIPT, SCRIPT_ADJOINT, Benchmark, BenchmarkRow
 from odelib.studies.summary import Table, only
 
-# Cases of the benchmark: the fastest ones, and those among them that hold one step at a time.
-FAST, FAST_BF16 = "odelib direct, bosh3, warm start", "odelib direct, bosh3, warm start, bf16"
-LEAN, LEAN_BF16 = "odelib checkpoint, bosh3, warm start", "odelib checkpoint, bosh3, warm start, bf16"
+# Cases of the benchmark: with the first step of the batch before; with equal steps; the fastest ones; and of these, those
+# that hold one step at a time.
+WARM = "odelib direct, bosh3, warm start"
+GRID = "odelib direct, ralston3 in 3 steps"
+FAST, FAST_BF16 = f"{GRID}, products", f"{GRID}, products, bf16 in the stem"
+LEAN, LEAN_BF16 = (case.replace("direct", "checkpoint") for case in (FAST, FAST_BF16))
 SAVINGS = {
     SCRIPT: "as in the script: torchdiffeq, dopri5",
     "torchdiffeq direct": "+ time channel without a copy",
     "odelib direct": "+ our solver, same method",
     "odelib direct, bosh3": "+ bosh3 for dopri5",
-    FAST: "+ warm start",
-    FAST_BF16: "+ bfloat16 in f",
+    WARM: "+ warm start",
+    GRID: "+ its formula in three equal steps",
+    FAST: "+ convolutions by products",
+    FAST_BF16: "+ bfloat16 in the stem",
 }
 
 # Operations of a training step by what they are for: an operation is of the first kind that fits a part of its name.
 OPERATIONS = {
-    "convolutions": "mkldnn_convolution|convolution_backward|slow_conv2d",
-    "GroupNorm, ReLU": "group_norm|clamp_min|threshold|relu",
+    "convolutions, products": "mkldnn_convolution|convolution_backward|slow_conv2d|::b?mm$",
+    "GroupNorm, ReLU": "group_?norm|clamp_min|threshold|relu",
     "sums and copies": "::(mul|add|sub|sum|copy_|cat|fill_|div|abs|stack|zero|max|where|square|mean)",
     "everything else": "",
 }
@@ -117,6 +125,8 @@ def gradient_table(benchmark: Benchmark) -> Table:
         "odelib seminorm",
         "odelib checkpoint",
         "odelib checkpoint, bosh3",
+        "odelib checkpoint, ralston3 in 3 steps",
+        FAST,
         LEAN,
         LEAN_BF16,
     )
@@ -150,6 +160,7 @@ def evaluation_table(benchmark: Benchmark) -> Table:
     """One evaluation of f, computed in several ways."""
     ways = {
         "fp32": "as usual",
+        "products": "by matrix products",
         "bf16": "bfloat16",
         "channels last": "channels last in memory",
         "compiled": "`torch.compile`",
@@ -173,18 +184,27 @@ def library_table(benchmark: Benchmark) -> Table:
     return ["library", "NFE", "ms (quartiles)", "gradient error"], rows
 
 
-def gain(benchmark: Benchmark, baseline: str, gradients: Sequence[str]) -> float:
-    """How many times our fastest case in 32 bit beats the baseline: of those with one of these gradients that are at
-    least as close to the exact gradient as the baseline is."""
-    ours = tuple(f"odelib {gradient}" for gradient in gradients)
-    bound = only(benchmark.rows, case=baseline).theta_error
-    cases = [row.case for row in _in_32_bit(benchmark, ours) if row.theta_error <= bound]
+def gain(benchmark: Benchmark, baseline: str, gradients: Sequence[str], short: bool = False) -> float:
+    """How many times our fastest case beats the baseline: of those with one of these gradients that are at least as
+    close to the exact gradient, of state and of parameters, as the baseline is.
+
+    In 32 bit, or else with 16 bit somewhere (`short`).
+    """
+    bound = only(benchmark.rows, case=baseline)
+    cases = [
+        row.case
+        for row in benchmark.rows
+        if row.case.startswith(tuple(f"odelib {gradient}" for gradient in gradients))
+        and ("bf16" in row.case) == short
+        and row.theta_error <= bound.theta_error
+        and row.state_error <= bound.state_error
+    ]
     return max(times_faster(benchmark, baseline, case) for case in cases)
 
 
-def worst_over_floor(benchmark: Benchmark) -> float:
-    """Of our direct cases in 32 bit, the step that takes most over its floor."""
-    return max(over_floor(row) for row in _in_32_bit(benchmark, ("odelib direct",)))
+def worst_over_floor(benchmark: Benchmark) -> BenchmarkRow:
+    """Of our cases, the one whose step takes most over its floor."""
+    return max((row for row in benchmark.rows if row.case.startswith("odelib")), key=over_floor)
 
 
 def share_held(benchmark: Benchmark, checkpoint: str = "odelib checkpoint", direct: str = "odelib direct") -> float:
@@ -192,26 +212,112 @@ def share_held(benchmark: Benchmark, checkpoint: str = "odelib checkpoint", dire
     return only(benchmark.rows, case=checkpoint).peak_bytes / only(benchmark.rows, case=direct).peak_bytes
 
 
-def goal_table(one: Benchmark, two: Benchmark, race: float) -> Table:
-    """What was to be reached, and what was, on one thread and on two: the least that would do, and the aim.
+def size_table(one: Benchmark, two: Benchmark) -> Table:
+    """Products against the usual convolution, map by map, on one thread and on two."""
+    header = [
+        "map, channels",
+        "tiles",
+        "error, usual",
+        "error, products",
+        "convolution, times faster",
+        "block, times faster",
+    ]
+    rows: list[list[object]] = []
+    for row, on_two in zip(one.sizes, two.sizes, strict=True):
+        pairs = zip(row.times_faster, on_two.times_faster, strict=True)
+        rows.append(
+            [
+                f"{row.size} × {row.size}, {row.channels}",
+                row.tiles**2,
+                f"{row.error:.0e}",
+                f"{row.error_products:.0e}",
+                *(f"{first:.2f}, {second:.2f}" for first, second in pairs),
+            ]
+        )
+    return header, rows
+
+
+def thread_table(one: Benchmark, two: Benchmark) -> Table:
+    """What the second thread brings: milliseconds on one and on two, and their ratio."""
+
+    def parts(benchmark: Benchmark) -> dict[str, float]:
+        bare = {bare.way: bare.medians[1] for bare in benchmark.bare}
+        return {
+            "product of two large matrices": 2 * 1024**3 / float(np.median(benchmark.machine_flops)),
+            "f with its derivatives, as usual": bare["fp32"],
+            "f with its derivatives, by products": bare["products"],
+            "the network without its block": float(np.median(benchmark.without_block)),
+            "step as in the script": _median(benchmark, SCRIPT),
+            "fastest step in 32 bit": _median(benchmark, FAST),
+        }
+
+    seconds = zip(parts(one).items(), parts(two).values(), strict=True)
+    return ["", "one thread, ms", "two threads, ms", "times faster"], [
+        [name, f"{1e3 * first:.1f}", f"{1e3 * second:.1f}", f"{first / second:.2f}"]
+        for (name, first), second in seconds
+    ]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What was to be reached: at least the bar, at best the aim, for one thread and for two."""
+
+    name: str
+    values: tuple[float, ...]
+    bars: tuple[float, ...]
+    aim: float
+
+    def cells(self) -> list[object]:
+        reached = [
+            f"{value:.2f} ({'aim' if value >= self.aim else 'bar' if value >= bar else 'missed'})"
+            for value, bar in zip(self.values, self.bars, strict=True)
+        ]
+        bars = " / ".join(f"{bar:g}" for bar in dict.fromkeys(self.bars))
+        return [self.name, *reached, *["–"] * (2 - len(reached)), bars, f"{self.aim:g}"]
+
+
+def goals(one: Benchmark, two: Benchmark, race: float) -> list[Goal]:
+    """What this page set out to reach, written down before its measurements, and what it did.
 
     `race` is how many times sooner than the script's our best recipe has 99 % right (`odelib.studies.speed.race`).
     """
     both = (one, two)
     bounded = ("adjoint", "seminorm", "checkpoint")
-    rows: list[list[object]] = [
-        ["direct: script's way / ours", *(f"{gain(b, SCRIPT, ['direct']):.2f}" for b in both), "2.0", "3.0"],
-        [
+
+    def each(value: Callable[[Benchmark], float]) -> tuple[float, float]:
+        return value(one), value(two)
+
+    def evaluation(benchmark: Benchmark) -> float:
+        bare = {bare.way: bare.medians[1] for bare in benchmark.bare}
+        return bare["fp32"] / bare["products"]
+
+    def size(part: int, *of: int) -> tuple[float, float]:
+        one, two = (only(b.sizes, size=of[0], channels=of[1]).times_faster[part] for b in both)
+        return one, two
+
+    direct, lean = ["direct"], bounded
+    return [
+        Goal("direct: the script's step / ours", each(lambda b: gain(b, SCRIPT, direct)), (3.2, 3.0), 4.0),
+        Goal("the same with bfloat16", each(lambda b: gain(b, SCRIPT, direct, short=True)), (3.8, 3.5), 5.0),
+        Goal(
             "bounded memory: torchdiffeq's adjoint / ours",
-            *(f"{gain(b, SCRIPT_ADJOINT, bounded):.2f}" for b in both),
-            "2.0",
-            "3.5",
-        ],
-        ["our step / its floor, at worst", *(f"{worst_over_floor(b):.2f}" for b in both), "1.10", "1.02"],
-        ["time to 99 %: script's recipe / ours", f"{race:.1f}", "–", "4", "8"],
-        ["bytes held, checkpoint / direct, dopri5", *(f"{share_held(b):.2f}" for b in both), "0.33", "0.17"],
+            each(lambda b: gain(b, SCRIPT_ADJOINT, lean)),
+            (3.8, 3.5),
+            5.0,
+        ),
+        Goal("f with its derivatives: usual / products", each(evaluation), (1.6, 1.5), 2.2),
+        Goal("convolution of 7 × 7: usual / products", size(0, 7, 64), (2.0, 2.0), 2.5),
+        Goal("convolution of 8 × 8, 128 channels", size(0, 8, 128), (2.6, 2.6), 3.5),
+        Goal("convolution of 16 × 16", size(0, 16, 64), (1.7, 1.7), 2.3),
+        Goal("step of RK4 of a block, 7 × 7: usual / products", size(1, 7, 64), (1.4, 1.4), 2.0),
+        Goal("step of RK4 of a block, 16 × 16", size(1, 16, 64), (1.4, 1.4), 2.0),
+        Goal("time to 99 %: the script's recipe / ours", (race,), (8.0,), 12.0),
     ]
-    return ["", "one thread", "two threads", "bar", "aim"], rows
+
+
+def goal_table(one: Benchmark, two: Benchmark, race: float) -> Table:
+    """The goals as a table."""
+    return ["", "one thread", "two threads", "bar", "aim"], [goal.cells() for goal in goals(one, two, race)]
 
 
 def numbers(one: Benchmark, two: Benchmark) -> dict[str, str]:
@@ -222,24 +328,37 @@ def numbers(one: Benchmark, two: Benchmark) -> dict[str, str]:
         "channel": (SCRIPT, "torchdiffeq direct"),
         "solver": ("torchdiffeq direct", "odelib direct"),
         "bosh3": ("odelib direct", "odelib direct, bosh3"),
-        "warm": ("odelib direct, bosh3", FAST),
-        "bf16": (FAST, FAST_BF16),
+        "warm": ("odelib direct, bosh3", WARM),
+        "grid": (WARM, GRID),
+        "products": (GRID, FAST),
+        "stem": (FAST, FAST_BF16),
         "lean-over-fast": (LEAN, FAST),
+        "bf16": ("odelib direct", "odelib direct, bf16"),
     }
     found = {name: f"{times_faster(one, slow, fast):.2f}" for name, (slow, fast) in pairs.items()}
     counted = {
         "dopri5": "odelib direct",
         "bosh3": "odelib direct, bosh3",
-        "warm": FAST,
+        "warm": WARM,
+        "grid": GRID,
         "tsit5": "odelib direct, tsit5",
+        "rk4": "odelib direct, rk4 in 4 steps",
         "dopri5-bf16": "odelib direct, bf16",
         "dopri5-warm": "odelib direct, warm start",
     }
     found |= {f"nfe-{name}": f"{row[case].nfe_forward:.1f}".removesuffix(".0") for name, case in counted.items()}
-    floor = {"direct": "odelib direct", "fast": FAST}
-    found |= {f"floor-{name}": f"{over_floor(row[case]):.2f}" for name, case in floor.items()}
+    wrong = counted | {"script": SCRIPT, "products": FAST, "script-adjoint": SCRIPT_ADJOINT}
+    found |= {f"error-{name}": f"{row[case].theta_error:.3f}" for name, case in wrong.items()}
+    found |= {
+        f"state-error-{name}": f"{row[case].state_error:.3f}" for name, case in (("script", SCRIPT), ("grid", GRID))
+    }
+    worst = worst_over_floor(one)
+    floor = {"direct": row["odelib direct"], "fast": row[FAST], "worst": worst}
+    found |= {f"floor-{name}": f"{over_floor(of):.2f}" for name, of in floor.items()}
     flops = zip(("forward", "both"), one.evaluation_flops, one.bare[0].medians, strict=True)
     found |= {f"f-{name}": f"{100 * n / seconds / peak:.0f}" for name, n, seconds in flops}
+    faster = {bare.way: bare.medians[1] for bare in one.bare}
+    libraries = {library.library.split()[0]: library for library in one.libraries}
     return {
         **found,
         "environment": str(one.environment),
@@ -249,22 +368,18 @@ def numbers(one: Benchmark, two: Benchmark) -> dict[str, str]:
         "ms-fast": f"{milliseconds(row[FAST])[1]:.0f}",
         "all": f"{times_faster(one, SCRIPT, FAST):.1f}",
         "all-bf16": f"{times_faster(one, SCRIPT, FAST_BF16):.1f}",
+        "all-2": f"{times_faster(two, SCRIPT, FAST):.1f}",
         "lean": f"{times_faster(one, SCRIPT_ADJOINT, LEAN):.1f}",
         "lean-bf16": f"{times_faster(one, SCRIPT_ADJOINT, LEAN_BF16):.1f}",
-        "direct-bf16-2": f"{times_faster(two, SCRIPT, FAST_BF16):.1f}",
-        "lean-bf16-2": f"{times_faster(two, SCRIPT_ADJOINT, LEAN_BF16):.1f}",
-        "error-tsit5": f"{row['odelib direct, tsit5'].theta_error:.3f}",
-        "error-dopri5-warm": f"{row['odelib direct, warm start'].theta_error:.3f}",
+        "f-products": f"{faster['fp32'] / faster['products']:.2f}",
+        "floor-worst-case": worst.case,
+        "torchdyn": f"{libraries['torchdyn'].quartiles[1] / libraries['odelib'].quartiles[1]:.2f}",
+        "torchdyn-error": f"{libraries['torchdyn'].theta_error:.3f}",
         "share": f"{share_held(one):.2f}",
-        "share-bosh3": f"{share_held(one, LEAN, FAST):.2f}",
+        "share-fast": f"{share_held(one, LEAN, FAST):.2f}",
         "peak": f"{peak / 1e9:.0f}",
-        "most": f"{row[SCRIPT].quartiles[1] / row[FAST].floor:.2f}",
     }
 
 
 def _median(benchmark: Benchmark, case: str) -> float:
     return only(benchmark.rows, case=case).quartiles[1]
-
-
-def _in_32_bit(benchmark: Benchmark, beginnings: tuple[str, ...]) -> list[BenchmarkRow]:
-    return [row for row in benchmark.rows if row.case.startswith(beginnings) and "bf16" not in row.case]
