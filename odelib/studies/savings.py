@@ -13,8 +13,8 @@ import numpy as np
 from odelib.measurements.benchmark import SCRIPT, SCRIPT_ADJOINT, Benchmark, BenchmarkRow
 from odelib.studies.summary import Table, only
 
-# Cases of the benchmark: with the first step of the batch before; with equal steps; the fastest ones; and of these, those
-# that hold one step at a time.
+# Cases of the benchmark: with the first step of the batch before; with equal steps; the fastest ones; and of these,
+# those that hold one step at a time.
 WARM = "odelib direct, bosh3, warm start"
 GRID = "odelib direct, ralston3 in 3 steps"
 FAST, FAST_BF16 = f"{GRID}, products", f"{GRID}, products, bf16 in the stem"

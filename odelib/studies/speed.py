@@ -1,9 +1,9 @@
 """How much faster is a training step that is made for the purpose, and what does it cost in accuracy?
 
 Protocol: the book's own solvers against torchdiffeq: one epoch of the task's recipe with each. And a race to 99 % of
-the test images: odenet_mnist.py's recipe as far as it needs; a learning rate that rises and falls in one epoch; the same
-in two epochs with a single step of RK4, as usual and by products; and this recipe with the script's solver, and with a
-residual block in place of the equation. Single steps are another matter: `odelib.studies.savings`.
+the test images: odenet_mnist.py's recipe as far as it needs; a learning rate that rises and falls in one epoch; the
+same in two epochs with a single step of RK4, as usual and by products; and this recipe with the script's solver, and
+with a residual block in place of the equation. Single steps are another matter: `odelib.studies.savings`.
 """
 
 from collections.abc import Iterable
