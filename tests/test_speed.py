@@ -15,9 +15,10 @@ from odelib.measurements.benchmark import (
     BenchmarkRow,
     LibraryRow,
 )
+from odelib.measurements.sizes import SizeRow
 from odelib.records import RESULTS
 from odelib.studies import STUDIES, savings, speed
-from odelib.studies.savings import FAST, FAST_BF16, LEAN, LEAN_BF16
+from odelib.studies.savings import FAST, FAST_BF16, GRID, LEAN, LEAN_BF16, WARM, Goal
 from odelib.studies.summary import at_the_end, only
 
 STUDY = STUDIES["speed"]
@@ -55,7 +56,9 @@ def with_rows(benchmark, *rows):
 
 def test_operations_are_sorted_by_what_they_are_for():
     times = {
-        "aten::mkldnn_convolution": 1000,
+        "aten::mkldnn_convolution": 400,
+        "aten::bmm": 500,
+        "aten::mm": 100,
         "aten::convolution_backward": 2000,
         "aten::native_group_norm": 3000,
         "aten::threshold_backward": 4000,
@@ -65,29 +68,27 @@ def test_operations_are_sorted_by_what_they_are_for():
     }
     events = [SimpleNamespace(key=key, self_cpu_time_total=microseconds) for key, microseconds in times.items()]
     spent = savings.milliseconds_by_kind(events)
-    assert spent == {"convolutions": 3, "GroupNorm, ReLU": 7, "sums and copies": 11, "everything else": 7}
+    assert spent == {"convolutions, products": 3, "GroupNorm, ReLU": 7, "sums and copies": 11, "everything else": 7}
 
 
-def test_the_profile_is_shown_as_a_table_bars_and_shares():
+def test_the_profile_is_shown_as_a_table_and_bars():
     kinds = list(savings.OPERATIONS)
     spent = {"slow": dict(zip(kinds, (1.0, 2.0, 6.0, 1.0))), "quick": dict(zip(kinds, (6.0, 2.0, 1.0, 1.0)))}
     header, rows = savings.profile_table(spent)
     assert header == ["operations", "slow", "quick"] and rows[2] == ["sums and copies", "6 ms", "1 ms"]
-    assert savings.profile_parts(spent)["convolutions"] == {"slow": 1.0, "quick": 6.0}
-    assert savings.profile_numbers(spent) == {"sums-script": "60", "sums-fast": "10"}
+    assert savings.profile_parts(spent)["convolutions, products"] == {"slow": 1.0, "quick": 6.0}
 
 
 # The benchmark
 
 
 def test_savings_are_ratios_of_medians_to_the_script(one):
-    made_up = with_rows(one, row(SCRIPT, 4.0, floor=2.0, error=0.5), row(FAST, 2.0, floor=1.6, error=0.125))
+    made_up = with_rows(one, row(SCRIPT, 4.0, floor=2.0, error=0.5), row(WARM, 2.0, floor=1.6, error=0.125))
     header, rows = savings.saving_table(made_up)
-    assert len(rows) == len(savings.SAVINGS) == 6 and {len(cells) for cells in rows} == {len(header)}
+    assert len(rows) == len(savings.SAVINGS) == 8 and {len(cells) for cells in rows} == {len(header)}
     assert rows[0][1:] == ["6.0", "4 (4 to 4)", "2.00", "1.00", "0.500"]
     assert rows[4] == ["+ warm start", "6.0", "2 (2 to 2)", "1.25", "2.00", "0.125"]
-    label = savings.SAVINGS[FAST]
-    assert savings.saving_quartiles(made_up)[label] == pytest.approx((1.75, 2.0, 2.25))
+    assert savings.saving_quartiles(made_up)[savings.SAVINGS[WARM]] == pytest.approx((1.75, 2.0, 2.25))
 
 
 def test_a_bar_is_its_floor_and_the_rest_of_the_median_and_never_less_than_nothing(one):
@@ -100,7 +101,7 @@ def test_a_bar_is_its_floor_and_the_rest_of_the_median_and_never_less_than_nothi
 
 def test_gradients_stand_with_their_evaluations_time_and_memory(one):
     header, rows = savings.gradient_table(with_rows(one, row(LEAN, 4.0, floor=2.0, megabytes=12.0)))
-    assert rows[9] == [LEAN, "6.0 + 4.0", "4", "2.00", "12", "0.250"] and len(rows) == 11 and len(header) == 6
+    assert rows[11] == [LEAN, "6.0 + 4.0", "4", "2.00", "12", "0.250"] and len(rows) == 13 and len(header) == 6
 
 
 def test_time_stands_against_memory_by_library_and_gradient_in_32_bit(one):
@@ -126,27 +127,66 @@ def test_evaluations_and_libraries_are_in_milliseconds_the_fastest_library_first
     ]
 
 
-def test_a_gain_counts_only_in_32_bit_and_with_a_gradient_that_is_no_worse(one):
-    quick_and_wrong = row("odelib direct, tsit5", 1.0, error=0.6)
-    quick_and_short = row(FAST_BF16, 1.0, error=0.1)
+def test_errors_stand_against_evaluations_adaptive_and_on_a_grid(one):
+    cases = ["odelib direct", "odelib direct, bf16", GRID, SCRIPT, "odelib checkpoint"]
+    points = savings.error_by_nfe(replace(one, rows=tuple(row(case, error=0.5) for case in cases)))
+    assert points == {"adaptive": {"steps": [(6.0, 0.5), (6.0, 0.5)]}, "fixed": {"grid": [(6.0, 0.5)]}}
+
+
+def test_a_gain_counts_only_with_gradients_that_are_no_worse(one):
+    wrong = row("odelib direct, tsit5", 1.0, error=0.6)
+    wrong_state = replace(row("odelib direct, bosh3", 1.0, error=0.1), state_error=0.9)
+    short = row(FAST_BF16, 1.0, error=0.1)
     honest = row("odelib direct", 2.0, error=0.5)
-    others = [row(case, 9.0) for case in CASES if case.startswith("odelib direct") and case != "odelib direct"]
-    made_up = with_rows(one, *others, row(SCRIPT, 8.0, error=0.5), quick_and_wrong, quick_and_short, honest)
+    others = [row(case, 9.0) for case in CASES if case.startswith("odelib direct")]
+    made_up = with_rows(one, *others, row(SCRIPT, 8.0, error=0.5), wrong, wrong_state, short, honest)
     assert savings.gain(made_up, SCRIPT, ["direct"]) == pytest.approx(4.0)
+    assert savings.gain(made_up, SCRIPT, ["direct"], short=True) == pytest.approx(8.0)
 
 
-def test_goals_are_compared_on_one_thread_and_on_two(one):
-    first = with_rows(one, row(SCRIPT, 8.0), row(SCRIPT_ADJOINT, 6.0), row("odelib checkpoint", megabytes=0.25))
-    second = with_rows(one, row(SCRIPT, 4.0), row(SCRIPT_ADJOINT, 5.0), row("odelib direct", floor=0.25))
-    header, rows = savings.goal_table(first, second, race=7.0)
-    assert [cells[1:3] for cells in rows] == [
-        ["8.00", "4.00"],
-        ["6.00", "5.00"],
-        ["2.00", "4.00"],
-        ["7.0", "–"],
-        ["0.25", "1.00"],
+def size(n, channels, plain=3.0, products=1.0):
+    return SizeRow(n, channels, 2, (plain,), (products,), (4 * plain,), (8 * products,), 2e-7, 3e-6)
+
+
+def test_sizes_stand_with_errors_and_times_on_one_thread_and_on_two(one, two):
+    first, second = replace(one, sizes=(size(6, 64),)), replace(two, sizes=(size(6, 64, 4.0),))
+    header, rows = savings.size_table(first, second)
+    assert rows == [["6 × 6, 64", 4, "2e-07", "3e-06", "3.00, 4.00", "1.50, 2.00"]] and len(header) == 6
+
+
+def test_what_a_second_thread_brings_is_a_ratio(one):
+    bare = (BareEvaluation("fp32", (1.0,), (0.004,)), BareEvaluation("products", (1.0,), (0.002,)))
+    first = replace(with_rows(one, row(SCRIPT, 8.0), row(FAST, 3.0)), bare=bare, without_block=(0.006,))
+    first = replace(first, machine_flops=(2 * 1024**3 / 0.02,))
+    second = replace(with_rows(one, row(SCRIPT, 4.0), row(FAST, 2.0)), bare=bare, without_block=(0.004,))
+    second = replace(second, machine_flops=(2 * 1024**3 / 0.01,))
+    assert [cells[1:] for cells in savings.thread_table(first, second)[1]] == [
+        ["20.0", "10.0", "2.00"],
+        ["4.0", "4.0", "1.00"],
+        ["2.0", "2.0", "1.00"],
+        ["6.0", "4.0", "1.50"],
+        ["8.0", "4.0", "2.00"],
+        ["3.0", "2.0", "1.50"],
     ]
+
+
+def test_goals_are_compared_on_one_thread_and_on_two(one, two):
+    sizes = (size(7, 64), size(8, 128), size(16, 64))
+    bare = (BareEvaluation("fp32", (1.0,), (0.004,)), BareEvaluation("products", (1.0,), (0.002,)))
+    first = replace(with_rows(one, row(SCRIPT, 8.0), row(SCRIPT_ADJOINT, 6.0)), sizes=sizes, bare=bare)
+    second = replace(with_rows(one, row(SCRIPT, 4.0), row(SCRIPT_ADJOINT, 3.5)), sizes=sizes, bare=bare)
+    assert [goal.values for goal in savings.goals(first, second, race=7.0)] == pytest.approx(
+        [(8, 4), (8, 4), (6, 3.5), (2, 2), (3, 3), (3, 3), (3, 3), (1.5, 1.5), (1.5, 1.5), (7,)]
+    )
+    header, rows = savings.goal_table(first, second, race=7.0)
     assert {len(cells) for cells in rows} == {len(header)}
+    assert rows[0][1:] == ["8.00 (aim)", "4.00 (aim)", "3.2 / 3", "4"]
+    assert rows[-1][1:] == ["7.00 (missed)", "–", "8", "12"]
+
+
+def test_a_goal_says_whether_bar_or_aim_were_reached():
+    assert Goal("", (1.0, 2.0), (1.5, 1.5), 3.0).cells() == ["", "1.00 (missed)", "2.00 (bar)", "1.5", "3"]
+    assert Goal("", (3.0,), (1.5,), 3.0).cells() == ["", "3.00 (aim)", "–", "1.5", "3"]
 
 
 def test_numbers_of_the_benchmark_are_ratios_and_shares(one, two):
@@ -156,40 +196,46 @@ def test_numbers_of_the_benchmark_are_ratios_and_shares(one, two):
         row("torchdiffeq direct", 8.0),
         row("odelib direct", 4.0, floor=3.2, megabytes=8.0),
         row("odelib direct, bosh3", 3.0),
+        row(WARM, 2.5),
+        row(GRID, 2.25),
         row(FAST, 2.0, floor=1.5, megabytes=4.0),
         row(FAST_BF16, 1.0),
         row(SCRIPT_ADJOINT, 9.0),
         row(LEAN, 3.0, megabytes=1.0),
-        row(LEAN_BF16, 2.0),
+        row(LEAN_BF16, 2.0, floor=0.125),
         row("odelib checkpoint", megabytes=2.0),
         row("odelib direct, warm start", error=0.375),
     )
-    bare = (BareEvaluation("fp32", (0.5,), (1.0,)),)
+    bare = (BareEvaluation("fp32", (0.5,), (1.0,)), BareEvaluation("products", (0.5,), (0.8,)))
     made_up = replace(made_up, bare=bare, evaluation_flops=(20, 60), machine_flops=(50.0, 100.0))
-    found = savings.numbers(made_up, two)
+    found = savings.numbers(made_up, with_rows(two, row(SCRIPT, 5.0), row(FAST, 2.0)))
     expected = {
         "all": "6.0",
+        "all-2": "2.5",
         "all-bf16": "12.0",
-        "bf16": "2.00",
         "bosh3": "1.33",
         "channel": "1.50",
         "error-dopri5-warm": "0.375",
         "f-both": "60",
         "f-forward": "40",
+        "f-products": "1.25",
         "floor-direct": "1.25",
         "floor-fast": "1.33",
+        "floor-worst": "16.00",
+        "floor-worst-case": LEAN_BF16,
+        "grid": "1.11",
         "lean": "3.0",
-        "lean-bf16": "4.5",
         "lean-over-fast": "1.50",
-        "most": "8.00",
         "ms-fast": "2",
         "ms-script": "12",
         "nfe-dopri5": "6",
+        "products": "1.12",
         "rounds": "5",
         "share": "0.25",
-        "share-bosh3": "0.25",
+        "share-fast": "0.25",
         "solver": "2.00",
-        "warm": "1.50",
+        "stem": "2.00",
+        "warm": "1.20",
     }
     assert {name: found[name] for name in expected} == expected
     assert found["environment"] == str(one.environment) and found["environment-2"] == str(two.environment)
@@ -269,7 +315,7 @@ def test_numbers_of_the_runs_are_ranges_over_all_ways_and_minutes(raced):
 def test_the_page_asks_for_numbers_that_there_are(one, two, runs):
     page = (RESULTS.parent / "speed.md").read_text(encoding="utf-8")
     asked = set(re.findall(r"{glue:text}`speed-([^`]+)`", page))
-    live = {"state-mb", "sums-script", "sums-fast"}
+    live = {"state-mb"}
     assert asked == {*savings.numbers(one, two), *speed.numbers(runs), *live}
 
 

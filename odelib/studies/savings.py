@@ -60,12 +60,6 @@ def profile_parts(spent: dict[str, dict[str, float]]) -> dict[str, dict[str, flo
     return {kind: {name: times[kind] for name, times in spent.items()} for kind in OPERATIONS}
 
 
-def profile_numbers(spent: dict[str, dict[str, float]]) -> dict[str, str]:
-    """The share of sums and copies in percent, for each of the steps, `script` and `fast`, that were watched."""
-    names = zip(("script", "fast"), spent.values(), strict=True)
-    return {f"sums-{name}": f"{100 * times['sums and copies'] / sum(times.values()):.0f}" for name, times in names}
-
-
 def milliseconds(row: BenchmarkRow) -> tuple[float, float, float]:
     """First quartile, median and third quartile of a training step."""
     first, median, third = (1e3 * seconds for seconds in row.quartiles)
@@ -154,6 +148,15 @@ def time_by_memory(benchmark: Benchmark) -> dict[str, dict[str, list[tuple[float
         if "bf16" not in row.case:
             found[library].setdefault(gradient, []).append((row.peak_bytes / 1e6, milliseconds(row)[1]))
     return found
+
+
+def error_by_nfe(benchmark: Benchmark) -> dict[str, dict[str, list[tuple[float, float]]]]:
+    """Evaluations of the forward pass and gradient errors, of the direct cases in 32 bit: adaptive, and on a grid."""
+    found: dict[str, list[tuple[float, float]]] = {"adaptive": [], "fixed": []}
+    for row in benchmark.rows:
+        if " direct" in row.case and "bf16" not in row.case:
+            found["fixed" if " steps" in row.case else "adaptive"].append((row.nfe_forward, row.theta_error))
+    return {"adaptive": {"steps": found["adaptive"]}, "fixed": {"grid": found["fixed"]}}
 
 
 def evaluation_table(benchmark: Benchmark) -> Table:
