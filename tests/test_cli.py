@@ -13,7 +13,7 @@ from importlib.metadata import entry_points
 import pytest
 
 import odelib
-from odelib import Config, Run, cli
+from odelib import Config, Run, cli, commands
 from odelib.cli import main
 from odelib.records import RESULTS
 
@@ -113,7 +113,7 @@ def test_a_folder_that_cannot_be_made_is_told_before_any_work(mnist_root, tmp_pa
 def test_a_signal_ends_a_command_with_one_line_and_its_code(number, code, words, said, capsys, monkeypatch):
     """Outside of training too."""
     before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
-    monkeypatch.setattr(getattr(cli, words[0].capitalize()), "__call__", lambda self: os.kill(os.getpid(), number))
+    monkeypatch.setattr(getattr(commands, words[0].capitalize()), "__call__", lambda self: os.kill(os.getpid(), number))
     assert main(words) == code
     assert capsys.readouterr().err == f"odelib: interrupted; {said}\n"
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == before
@@ -132,7 +132,7 @@ def test_a_signal_ends_a_command_with_one_line_and_its_code(number, code, words,
 def test_the_options_of_a_config_make_it_again(options, monkeypatch):
     """As a shell would split them, and as the command line reads them."""
     config, made = Config(**options), []
-    monkeypatch.setattr(cli.Train, "__call__", lambda self: made.append(self.config))
+    monkeypatch.setattr(commands.Train, "__call__", lambda self: made.append(self.config))
     assert main(["train", *shlex.split(config.options())]) == 0
     assert made == [config]
 
@@ -347,7 +347,7 @@ def test_an_interrupted_command_says_what_is_left_of_it(words, said, capsys, mon
     def interrupt(self):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(getattr(cli, words[0].capitalize()), "__call__", interrupt)
+    monkeypatch.setattr(getattr(commands, words[0].capitalize()), "__call__", interrupt)
     assert main(words) == 130
     assert capsys.readouterr().err == said
 
