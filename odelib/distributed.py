@@ -68,7 +68,7 @@ class Processes:
         if self.size > 1:
             torch.manual_seed(random.Random(f"{seed} {step} {self.rank}").getrandbits(63))
 
-    def mean(self, *values: float) -> list[float]:
+    def mean(self, *values: float | int) -> list[float]:
         """The mean of each value over the processes."""
         return [total / self.size for total in self._reduced(values, dist.ReduceOp.SUM)]
 
@@ -116,7 +116,11 @@ def joined(device: torch.device, patience: timedelta = timedelta(minutes=30)) ->
     try:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=patience)
         yield Processes(rank, size, device)
-    except dist.DistError as error:
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo" not in str(
+            error
+        ):  # whose errors have no class of their own
+            raise
         raise Error(f"process {rank} of {size}: another one has ended, or cannot be reached") from error
     finally:
         if dist.is_initialized():
