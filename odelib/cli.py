@@ -11,11 +11,23 @@ import os
 import re
 import signal
 import sys
+from errno import EFBIG, EIO, ENOSPC
+from importlib.util import find_spec
 from typing import Annotated, Any, Literal
 
 from odelib import __version__
 from odelib.errors import Error, OptionError, memory_for
 from odelib.signals import Handled, interrupt
+
+# What the extra `train` of pyproject.toml installs, by the names that are imported.
+OF_TRAIN = ("torchvision", "numpy", "PIL", "safetensors", "dacite", "filelock", "tqdm", "tyro")
+
+
+def _must_be_installed() -> None:
+    absent = [name for name in OF_TRAIN if find_spec(name) is None]
+    if absent:
+        verb = "is" if len(absent) == 1 else "are"
+        raise Error(f'{", ".join(absent)} {verb} not installed; pip install "odelib[train]"')
 
 
 def _with_config(argv: list[str]):
@@ -94,6 +106,7 @@ def main(argv: list[str] | None = None) -> int:
             if argv == ["--version"]:
                 print(f"odelib {__version__}")
             else:
+                _must_be_installed()
                 command = _parse(argv)
                 trains = command.trains
                 with memory_for(f"odelib {argv[0]}"):
@@ -101,28 +114,34 @@ def main(argv: list[str] | None = None) -> int:
         trains = False  # no more
         sys.stdout.flush()
     except BrokenPipeError:  # whoever reads has seen enough, as head does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _print_nothing_more()
         if trains:
             print(f"odelib: stopped, since nobody reads what it prints; {_GO_ON}", file=sys.stderr)
             return 130
     except (Error, FloatingPointError, OSError) as error:
-        print(f"odelib: {error}", file=sys.stderr)
+        print(f"odelib: {_of_output(error) or error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
         said = str(stop) or f"interrupted; {_GO_ON if trains else 'nothing was written'}"
         print(f"odelib: {said}", file=sys.stderr)
         return 128 + getattr(stop, "signal", signal.SIGINT)
     except Exception as error:
-        if isinstance(error, ModuleNotFoundError) and str(error.name).partition(".")[0] in OF_TRAIN:
-            print(f'odelib: {error.name} is not installed; pip install "odelib[train]"', file=sys.stderr)
-            return 2
         print(f"odelib: internal error, please report; traceback in {_kept(error)}", file=sys.stderr)
         return 70
     return 0
 
 
-# What the extra `train` of pyproject.toml installs, by the names that are imported.
-OF_TRAIN = ("torchvision", "numpy", "PIL", "safetensors", "dacite", "filelock", "tqdm", "tyro")
+def _print_nothing_more() -> None:
+    """Send standard output to nowhere, so that Python does not complain when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _of_output(error: Exception) -> str:
+    """What is wrong, if it is that standard output has no room: whoever writes a file names it."""
+    if isinstance(error, OSError) and error.filename is None and error.errno in (ENOSPC, EFBIG, EIO):
+        _print_nothing_more()
+        return f"standard output cannot be written ({error.strerror})"
+    return ""
 
 
 def _kept(error: Exception) -> str:

@@ -41,7 +41,7 @@ def _results(out: Path | None) -> Path:
     from odelib.records import RESULTS
 
     if out is None and not RESULTS.is_dir() and not os.environ.get("ODELIB_RESULTS"):
-        raise OptionError("odelib lies in no clone of the book, which has a folder for records; say where with --out")
+        raise OptionError("there is no clone of the book here, which has a folder for records; add --out FOLDER")
     return RESULTS if out is None else out
 
 
