@@ -17,7 +17,6 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 import torch
@@ -101,25 +100,26 @@ def started() -> bool:
 
 
 @contextmanager
-def joined(device: torch.device, patience: timedelta = timedelta(minutes=30)) -> Iterator[Processes]:
+def joined(device: torch.device) -> Iterator[Processes]:
     """The processes that were started with this one, each on its device; `ALONE` where there are no others.
 
-    Raises Error where one of them has ended, or says nothing for longer than `patience`.
+    Raises OptionError where there are more of them than CUDA devices, and Error where one of them has ended.
     """
     if not started():
         yield ALONE
         return
-    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    rank, size, local = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
     if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        if local >= torch.cuda.device_count():
+            raise OptionError(f"each process needs a CUDA device of its own; here are {torch.cuda.device_count()}")
+        device = torch.device("cuda", local)
         torch.cuda.set_device(device)
     try:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=patience)
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
         yield Processes(rank, size, device)
     except RuntimeError as error:
-        if not isinstance(error, dist.DistError) and "gloo" not in str(
-            error
-        ):  # whose errors have no class of their own
+        of_others = isinstance(error, dist.DistError) or "gloo" in str(error)  # whose errors have no class of their own
+        if not of_others:
             raise
         raise Error(f"process {rank} of {size}: another one has ended, or cannot be reached") from error
     finally:

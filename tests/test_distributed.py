@@ -119,6 +119,16 @@ def test_parts_of_fewer_images_than_processes_are_refused(tmp_path):
         run(SMALL, few, tmp_path / "a.json", CPU, processes=Processes(1, 2))
 
 
+def test_a_process_without_a_cuda_device_of_its_own_is_refused(monkeypatch):
+    variables = dict(RANK="2", LOCAL_RANK="2", WORLD_SIZE="3", MASTER_ADDR="localhost", MASTER_PORT="1")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    message = "each process needs a CUDA device of its own; here are 2"
+    with pytest.raises(OptionError, match=message), joined(torch.device("cuda")):
+        pass
+
+
 # Without others
 
 
