@@ -70,11 +70,11 @@ def test_two_processes_go_on_where_a_signal_to_one_of_them_stopped_both(made, tm
     assert first.stdout.readline().startswith("epoch   1")
     owner = (tmp_path / "a-seed0.owner").read_text()
     os.kill(int(re.search(r"process (\d+) on", owner)[1]), signal.SIGTERM)
-    _, said = first.communicate(timeout=120)
+    _, said = first.communicate(timeout=300)
     assert said.count("odelib: interrupted") == 2 and said.count("all is kept, the same command goes on") == 2, said
     assert 1 <= len(Run.load(tmp_path / "a-seed0.json").metrics) < 12
     again = torchrun(*words)
-    out, said = again.communicate(timeout=120)
+    out, said = again.communicate(timeout=300)
     assert again.returncode == 0 and out.count("parameters; record") == 1, said
     record, whole = Run.load(tmp_path / "a-seed0.json"), Run.load(made / "dropout.json")
     assert record.config == whole.config
@@ -89,7 +89,7 @@ def test_two_processes_go_on_where_a_signal_to_one_of_them_stopped_both(made, tm
 def test_when_the_first_process_may_not_write_the_others_end_too(tmp_path):
     (tmp_path / "file").touch()
     done = torchrun(*WORDS, "--epochs", "1", "--out", tmp_path / "file")
-    _, said = done.communicate(timeout=120)
+    _, said = done.communicate(timeout=300)
     assert done.returncode != 0
     ours = sorted(line for line in said.splitlines() if line.startswith("odelib: "))
     assert len(ours) == 2 and "cannot be written" in ours[0] and "another one has ended" in ours[1], said

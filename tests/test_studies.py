@@ -17,6 +17,7 @@ from odelib.records import RESULTS, load_tensors
 from odelib.runs import is_finished
 from odelib.studies import STUDIES, Case, Study, find_study
 from odelib.studies import study as study_module
+from odelib.training import train_step
 
 CPU = torch.device("cpu")
 GRADIENTS = STUDIES["mnist-gradients"]
@@ -179,6 +180,26 @@ def test_a_study_knows_of_a_run_that_was_killed_in_its_last_epoch_and_finishes_i
     assert all({path.suffix for path in f.iterdir()} == {".json", ".safetensors"} for f in folders)
     weights, whole = (load_tensors(folder / "small-seed0.safetensors")[0] for folder in folders)
     assert all((weights[name] == tensor).all() for name, tensor in whole.items())
+
+
+def test_a_case_that_finds_no_memory_does_not_keep_the_others_from_being_made(
+    small, mnist_root, tmp_path, capsys, monkeypatch
+):
+    tried = []
+
+    def once(*arguments):
+        tried.append(0)
+        if len(tried) == 1:
+            raise MemoryError
+        return train_step(*arguments)
+
+    monkeypatch.setattr("odelib.training.train_step", once)
+    assert command(tmp_path) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert re.match(rf"small-seed0: {tmp_path}/.*/small-seed0.json: there is not enough memory; smaller", lines[0])
+    assert lines[1:] == [f"odelib: {NAME}: small-seed0 failed as said above; the other runs are made"]
+    assert small.missing(tmp_path) == ["small-seed0"]
+    assert command(tmp_path) == 0
 
 
 def test_a_case_that_diverges_does_not_keep_the_others_from_being_made(mnist_root, tmp_path, capsys, monkeypatch):
