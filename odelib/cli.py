@@ -1,6 +1,9 @@
-"""The command line: `odelib train`, `evaluate`, `data`, `show`, `study`, `benchmark`. A run takes a Config."""
+"""The command line: `odelib train`, `evaluate`, `data`, `show`, `study`, `benchmark` (`odelib.commands`).
 
-import argparse
+It ends every command in one line: what went wrong, or what became of the work. Until signals are heeded it imports
+nothing that takes long, and so that it can say what is not installed.
+"""
+
 import contextlib
 import io
 import itertools
@@ -8,303 +11,72 @@ import os
 import re
 import signal
 import sys
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
-
-import torch
-import tyro
-from tyro.conf import OmitArgPrefixes, Positional, arg, subcommand
+from errno import EFBIG, EIO, ENOSPC
+from importlib.util import find_spec
+from typing import Annotated, Any, Literal
 
 from odelib import __version__
-from odelib.config import PRESETS, Config
-from odelib.data import Dataset, Selection, load_dataset
-from odelib.errors import Error, OptionError, RecordError
-from odelib.locks import Locked
-from odelib.measurements import MEASUREMENTS
-from odelib.measurements.benchmark import EVALUATIONS
-from odelib.odeblock import LIBRARIES, Solver, change_solver, count_evaluations
-from odelib.records import RESULTS, Run, load_weights, try_to_write
-from odelib.runs import Finished, inside, is_finished, run
+from odelib.errors import Error, OptionError, memory_for
 from odelib.signals import Handled, interrupt
-from odelib.studies import STUDIES
-from odelib.studies.results import stale
-from odelib.training import EVALUATED_AT_ONCE, default_device, evaluate
 
-Device = Literal["auto", "cpu", "cuda"]
-if TYPE_CHECKING:  # which reads no lists that are computed
-    PresetName: TypeAlias = str
-    StudyName: TypeAlias = str
-    MeasurementName: TypeAlias = str
-else:
-    PresetName = Literal[tuple(PRESETS)]
-    StudyName = Literal[tuple(STUDIES)]
-    MeasurementName = Literal[
-        tuple(name for name in MEASUREMENTS if any(name in s.measurements for s in STUDIES.values()))
-    ]
+# What the extra `train` of pyproject.toml installs, by the names that are imported.
+OF_TRAIN = ("torchvision", "numpy", "PIL", "safetensors", "dacite", "filelock", "tqdm", "tyro")
 
 
-def _device(name: Device) -> torch.device:
-    if name == "cuda" and not torch.cuda.is_available():
-        raise OptionError("torch finds no CUDA device here; take --device cpu or auto")
-    return default_device() if name == "auto" else torch.device(name)
+def _must_be_installed() -> None:
+    absent = [name for name in OF_TRAIN if find_spec(name) is None]
+    if absent:
+        verb = "is" if len(absent) == 1 else "are"
+        raise Error(f'{", ".join(absent)} {verb} not installed; pip install "odelib[train]"')
 
 
-@dataclass
-class Train:
-    """Train a network; keep its record (.json) and weights (.safetensors). Interrupted, the same command goes on."""
+def _with_config(argv: list[str]):
+    """`train` with all options of a Config; the preset is read first, since it sets their defaults."""
+    import argparse
+    from dataclasses import dataclass
 
-    config: OmitArgPrefixes[Config]
-    preset: PresetName | None = None  # start from a named recipe; other options change it
-    out: Path = Path("runs")  # folder for record and weights
-    name: str | None = None  # their file name without seed and ending; by default made from the config
-    data: Path | None = None  # where full data sets are kept (default: $ODELIB_DATA, else ~/.cache/odelib)
-    device: Device = "auto"  # where to compute; auto takes CUDA if there is one
-    extend: Annotated[
-        bool,
-        arg(
-            help="go on with the run of this --name, finished or not, with more --epochs or a lower --lr; "
-            "schedules constant and step go on as if it had been so from the start, cosine and one-cycle jump to where "
-            "the longer or lower curve is by then"
-        ),
-    ] = False
+    from tyro.conf import OmitArgPrefixes
 
-    def __call__(self) -> None:
-        device = _device(self.device)
-        if self.extend and self.name is None:
-            raise OptionError(
-                "--extend wants the --name of the run; names that are made from the options differ with them"
-            )
-        name = self.config.case() if self.name is None else self.name
-        path = inside(self.out, f"{name}-seed{self.config.seed}" if name else name)
-        data = load_dataset(self.config.dataset, self.data, self.config.image_size)
-        _train(self.config, data, path, device, extend=self.extend, keep_optimizer=True)
+    from odelib import commands
+    from odelib.config import PRESETS, Config
 
+    peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    peek.add_argument("--preset", nargs="?")
+    start = PRESETS.get(peek.parse_known_args(argv)[0].preset, Config())
 
-def _train(config: Config, data: Dataset, path: Path, device: torch.device, **how: bool) -> None:
-    record = run(config, data, path, device, lambda metrics: print(metrics, flush=True), **how)
-    print(f"{record.parameters:,} parameters; record {path}, weights {path.with_suffix('.safetensors')}")
+    @dataclass
+    class Train(commands.Train):
+        config: OmitArgPrefixes[Config] = start
+        preset: Literal[tuple(PRESETS)] | None = None  # type: ignore[valid-type]  # start from a named recipe; other options change it
 
-
-@dataclass
-class Evaluate:
-    """Test stored weights, if you like on other data or with another solver than they were trained with."""
-
-    weights: Positional[Path]  # .safetensors file that `odelib train` wrote
-    dataset: str | None = None  # as for train; by default what the weights were trained on
-    library: Literal["torchdiffeq", "odelib"] | None = None  # whose solver; by default the one of training
-    method: str | None = None  # solver; by default the one of training
-    rtol: float | None = None  # relative tolerance; by default the one of training
-    atol: float | None = None  # absolute tolerance; by default the one of training
-    step_size: float | None = None  # step of a fixed grid; by default the one of training
-    data: Path | None = None  # where full data sets are kept
-    device: Device = "auto"  # where to compute
-
-    def __call__(self) -> None:
-        device = _device(self.device)
-        model, trained = load_weights(self.weights)
-        asked = {name: getattr(self, name) for name in ("dataset", "library", "method", "rtol", "atol", "step_size")}
-        # These two are matters of training, and do not go with every solver.
-        trained = replace(trained, warm_start=False, gradient="direct")
-        if self.method and self.method in LIBRARIES[self.library or trained.library].adaptive:
-            trained = replace(trained, step_size=None)  # belongs to the fixed grid of training
-        config = replace(trained, **{name: value for name, value in asked.items() if value is not None})
-        change_solver(model, config.part(Solver))
-        data = load_dataset(config.dataset, self.data, config.image_size)
-        channels, classes = data.channels, len(data.classes)
-        fits = (model.channels, model.classes)
-        if (channels, classes) != fits:
-            raise OptionError(
-                f"these weights are for {fits[0]} channels and {fits[1]} classes; "
-                f"{config.dataset} has {channels} and {classes}"
-            )
-        test = data.test.to(device)
-        with count_evaluations(model) as seen:
-            loss, accuracy = evaluate(model.to(device), test)
-        nfe = seen.n / -(-len(test) // EVALUATED_AT_ONCE)
-        print(f"{config.dataset}: accuracy {accuracy:.2%} of {len(test):,} test images, loss {loss:.4f}, NFE {nfe:.1f}")
-
-
-@dataclass
-class Data:
-    """Say what a data set holds; a full set that is not there yet is downloaded."""
-
-    name: Positional[str]  # a name, such as mnist, or the path of a folder with train/ and val/
-    data: Path | None = None  # where full data sets are kept
-    image_size: int = 64  # side in pixels that images of a folder are brought to
-
-    def __call__(self) -> None:
-        chosen = Selection(dataset=self.name, image_size=self.image_size)
-        data = load_dataset(chosen.dataset, self.data, chosen.image_size)
-        print(f"{data.name}: images of {' x '.join(str(n) for n in data.train.images.shape[1:])} (C, H, W)")
-        width = max(len(name) for name in (*data.classes, "class"))
-        print(f"{'class':{width}}  {'train':>6}  {'test':>6}")
-        counts = [part.labels.bincount(minlength=len(data.classes)).tolist() for part in (data.train, data.test)]
-        for name, train, test in zip(data.classes, *counts):
-            print(f"{name:{width}}  {train:6,}  {test:6,}")
-        print(f"{'all':{width}}  {len(data.train):6,}  {len(data.test):6,}")
-
-
-@dataclass
-class Show:
-    """Print a record: how it was made, where, and its metrics epoch by epoch."""
-
-    record: Positional[Path]  # .json file that `odelib train` wrote
-
-    def __call__(self) -> None:
-        shown = Run.load(self.record)
-        print(f"odelib train {shown.config.options()}")
-        print(shown.environment)
-        for later in shown.later:
-            print(f"went on: {later}")
-        for was in shown.extended:
-            when = f"extended in epoch {was.epoch}, after step {was.step}"
-            print(f"{when}: it was to have {was.epochs} epochs, lr {was.lr:g}")
-        print(f"{shown.parameters:,} parameters, {len(shown.metrics)} of {shown.config.epochs} epochs")
-        for metrics in shown.metrics:
-            print(metrics)
-
-
-@dataclass
-class Study:
-    """Make the records of a named study, run by run; finished ones are skipped. Or make one of its measurements."""
-
-    name: Positional[StudyName]  # which study
-    case: str | None = None  # one case only
-    seed: int | None = None  # this seed only; by default all that the study plans
-    shard: str | None = None  # such as 2/3: every third run, beginning with the second, so that three processes share
-    status: bool = False  # only list what is there, what is missing, and what was measured by other code
-    measure: MeasurementName | None = None  # what to measure; while timing, nothing else should run on the machine
-    confirm: bool = False  # repeat a small part of that measurement, to show that the code of today makes the same
-    out: Path = RESULTS  # folder that holds a folder for each study
-    data: Path | None = None  # where full data sets are kept
-    device: Device = "auto"  # where to compute
-
-    def __call__(self) -> None:
-        device = _device(self.device)
-        if self.confirm and not self.measure:
-            raise OptionError("--confirm wants a measurement; add --measure and its name")
-        if self.measure is None:
-            self._train(device)
-            return
-        if self.case or self.seed is not None or self.shard or self.status:
-            raise OptionError(
-                "--measure measures all cases at once; take it without --case, --seed, --shard and --status"
-            )
-        study = STUDIES[self.name]
-        path = study.measurement_path(self.measure, self.out)
-        if self.confirm:
-            _report(study.confirm(self.measure, self.data, path, device), path)
-        else:
-            study.measure(self.measure, self.data, path, device)
-            print(f"{self.measure}: record {path}", flush=True)
-
-    def _train(self, device: torch.device) -> None:
-        study, failed = STUDIES[self.name], []
-        for case, seed in _share(list(study.planned(self.case, self.seed)), self.shard):
-            config, path = study.config(case, seed), study.record_path(case, seed, self.out)
-            try:
-                epochs = len(Run.load(path).metrics) if path.exists() else 0
-                print(f"{path.stem:24} {epochs} of {config.epochs} epochs   {path}", flush=True)
-                if not self.status and not is_finished(path, config):
-                    _train(config, load_dataset(config.dataset, self.data, config.image_size), path, device)
-            except Finished:  # by another process, just now
-                pass
-            except Locked as error:
-                print(f"passed over: {error}", flush=True)
-            except (FloatingPointError, RecordError) as error:  # the next case has nothing to do with it
-                print(f"{path.stem}: {error}", file=sys.stderr, flush=True)
-                failed.append(path.stem)
-        if self.status:
-            left = study.missing(self.out)
-            print(f"missing: {', '.join(left)}" if left else "nothing is missing")
-            old = [name.stem for name in stale(self.out) if name.parent.name == self.name]
-            if old:
-                print(f"made by other code: {', '.join(old)}; measure again, or --measure NAME --confirm")
-        if failed:
-            rest = "" if self.status else "; the other runs are made"
-            raise RecordError(f"{self.name}: {', '.join(failed)} failed as said above{rest}")
-
-
-def _share(runs: list[tuple[str, int]], shard: str | None) -> list[tuple[str, int]]:
-    """Every n-th run, beginning with the i-th, for a shard i/n. Raises OptionError."""
-    if shard is None:
-        return runs
-    found = re.fullmatch(r"(\d+)/(\d+)", shard, re.ASCII)
-    if not found or not 1 <= int(found[1]) <= int(found[2]):
-        raise OptionError(f"--shard must be such as 2/3, the second of three, got {shard!r}")
-    return runs[int(found[1]) - 1 :: int(found[2])]
-
-
-def _report(differences: list[str], path: Path) -> None:
-    """Say whether a record was confirmed. Raises RecordError where it was not."""
-    if differences:
-        more = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""
-        raise RecordError(f"{path} is not confirmed: {differences[0]}{more}; move it away to measure again")
-    print(f"confirmed: record {path}")
-
-
-@dataclass
-class Benchmark:
-    """Time the training step of an ODE-Net with torchdiffeq and with odelib. Nothing else should run on the machine."""
-
-    name: Positional[str]  # of the record, such as that of the machine
-    dataset: str = "mnist"  # whose images the steps are taken on
-    batch_size: int = 128  # images per step
-    rounds: int = 21  # steps that are timed, of every case
-    images: int = 32  # for which the gradients are compared with the exact ones
-    threads: int | None = None  # threads that torch computes with; by default all
-    compiled: bool = False  # also time f by torch.compile, which wants a C++ compiler
-    confirm: bool = False  # repeat a small part of the record of this name, with its number of threads
-    out: Path = RESULTS / "benchmark"  # folder for the record
-    data: Path | None = None  # where full data sets are kept
-    device: Device = "auto"  # where to compute
-
-    def __call__(self) -> None:
-        device = _device(self.device)
-        for option in ("batch_size", "rounds", "images", "threads"):
-            value = getattr(self, option)
-            if value is not None and value < 1:
-                raise OptionError(f"{option} must be positive, got {value}")
-        path, how = inside(self.out, self.name), MEASUREMENTS["benchmark"]
-        if path.exists() and not self.confirm:
-            raise RecordError(f"{path} holds a benchmark; move it away to measure again, or choose another name")
-        try_to_write(path)
-        data = load_dataset(self.dataset, self.data)
-        if len(data.train) < self.batch_size:
-            raise OptionError(f"batch_size must be at most the {len(data.train)} images of {self.dataset}")
-        subject = replace(STUDIES["mnist-gradients"].subject(self.out, self.data, device), data=data)
-        if data.channels != subject.trained.channels:
-            raise OptionError(
-                f"the network that is timed takes images of {subject.trained.channels} channel, as mnist has; "
-                f"{self.dataset} has {data.channels}"
-            )
-        threads = how.record.load(path).environment.threads if self.confirm else self.threads
-        if threads:
-            torch.set_num_threads(threads)
-            if hasattr(os, "sched_setaffinity"):  # Linux: holds for libraries with threads of their own too
-                os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
-        if self.confirm:
-            made = {"batch_size": self.batch_size, "rounds": self.rounds, "images": self.images}
-            _report(how.confirm(path, subject, **made), path)
-            return
-        ways = EVALUATIONS if self.compiled else EVALUATIONS[:-1]
-        record = how.measure(subject, self.batch_size, self.rounds, self.images, evaluations=ways)
-        record.save(path)
-        print(record)
-        print(f"record {path}")
+    Train.__doc__ = commands.Train.__doc__
+    return Train
 
 
 def _is_rule(line: str) -> bool:
     return line.startswith("─") or set(line) == {"-"}
 
 
-def _parse(commands, argv: list[str]):
+def _parse(argv: list[str]):
     """The command that `argv` asks for. What tyro would say of bad input in a box becomes one line."""
+    import tyro
+    from tyro.conf import subcommand
+
+    from odelib import commands
+
+    train: Any = _with_config(argv) if argv[:1] == ["train"] else commands.Train
+    known: Any = (
+        Annotated[train, subcommand("train")]
+        | Annotated[commands.Evaluate, subcommand("evaluate")]
+        | Annotated[commands.Data, subcommand("data")]
+        | Annotated[commands.Show, subcommand("show")]
+        | Annotated[commands.Study, subcommand("study")]
+        | Annotated[commands.Benchmark, subcommand("benchmark")]
+    )
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            return tyro.cli(commands, prog="odelib", description="Neural ODEs for image classification.", args=argv)
+            return tyro.cli(known, prog="odelib", description="Neural ODEs for image classification.", args=argv)
     except SystemExit as stop:
         if stop.code != 2:
             sys.stdout.flush()  # the help; main knows what to do when nobody reads it
@@ -318,48 +90,69 @@ def _parse(commands, argv: list[str]):
         raise OptionError(f"{message} (see {' '.join(['odelib', *command, '--help'])})") from None
 
 
-def _trains(command: object) -> bool:
-    return isinstance(command, Train) or (isinstance(command, Study) and not command.status and command.measure is None)
-
-
 _GO_ON = "the same command goes on"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; return its exit code: 0 done, 2 what went wrong, in one line, 128 + a signal that came."""
+    """Run one command; return its exit code.
+
+    0 done; 2 what went wrong, in one line; 70 a fault of odelib's own, whose traceback is in a file; 128 + a signal
+    that came.
+    """
     argv = sys.argv[1:] if argv is None else argv
-    if argv == ["--version"]:
-        print(f"odelib {__version__}")
-        return 0
-    peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    peek.add_argument("--preset", nargs="?")  # read first, since it sets the defaults of all the others
-    start = Train(config=PRESETS.get(peek.parse_known_args(argv)[0].preset, Config()))
-    commands = (
-        Annotated[Train, subcommand("train", default=start)]
-        | Annotated[Evaluate, subcommand("evaluate")]
-        | Annotated[Data, subcommand("data")]
-        | Annotated[Show, subcommand("show")]
-        | Annotated[Study, subcommand("study")]
-        | Annotated[Benchmark, subcommand("benchmark")]
-    )
     trains = False
     try:
         with Handled(interrupt):
-            command = _parse(commands, argv)
-            trains = _trains(command)
-            command()
+            if argv == ["--version"]:
+                print(f"odelib {__version__}")
+            else:
+                _must_be_installed()
+                command = _parse(argv)
+                trains = command.trains
+                with memory_for(f"odelib {argv[0]}"):
+                    command()
         trains = False  # no more
         sys.stdout.flush()
     except BrokenPipeError:  # whoever reads has seen enough, as head does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _print_nothing_more()
         if trains:
             print(f"odelib: stopped, since nobody reads what it prints; {_GO_ON}", file=sys.stderr)
             return 130
     except (Error, FloatingPointError, OSError) as error:
-        print(f"odelib: {error}", file=sys.stderr)
+        print(f"odelib: {_of_output(error) or error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
         said = str(stop) or f"interrupted; {_GO_ON if trains else 'nothing was written'}"
         print(f"odelib: {said}", file=sys.stderr)
         return 128 + getattr(stop, "signal", signal.SIGINT)
+    except Exception as error:
+        print(f"odelib: internal error, please report; traceback in {_kept(error)}", file=sys.stderr)
+        return 70
     return 0
+
+
+def _print_nothing_more() -> None:
+    """Send standard output to nowhere, so that Python does not complain when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _of_output(error: Exception) -> str:
+    """What is wrong, if it is that standard output has no room: whoever writes a file names it."""
+    if isinstance(error, OSError) and error.filename is None and error.errno in (ENOSPC, EFBIG, EIO):
+        _print_nothing_more()
+        return f"standard output cannot be written ({error.strerror})"
+    return ""
+
+
+def _kept(error: Exception) -> str:
+    """The file that the traceback of an error is written to."""
+    import tempfile
+    import traceback
+
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="odelib-", suffix=".txt", encoding="utf-8", delete=False) as file:
+            file.writelines(traceback.format_exception(error))
+    except OSError:  # no room for it
+        traceback.print_exception(error)
+        return "the lines above"
+    return file.name

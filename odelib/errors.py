@@ -1,5 +1,9 @@
 """What can go wrong by the user's hand, or the solver's: every error whose message is meant to be read."""
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class Error(Exception):
     """Base of all errors of odelib. The message says what was wrong and what is allowed, or what to try."""
@@ -27,3 +31,25 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, message: str, signal: int):
         super().__init__(message)
         self.signal = signal
+
+
+class OutOfMemory(Error):
+    """There is less memory than the work needs. The message says for what."""
+
+
+# How the allocators of torch begin, on a CPU and on a GPU, and what torch says of a size beyond all memory.
+_OF_ALLOCATORS = re.compile(r"DefaultCPUAllocator|out of memory|Storage size calculation overflowed", re.IGNORECASE)
+
+
+@contextmanager
+def memory_for(what: object) -> Iterator[None]:
+    """Raise OutOfMemory, which names `what`, where Python or an allocator of torch finds no memory in the block."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not (isinstance(error, MemoryError) or _OF_ALLOCATORS.search(str(error))):
+            raise
+        tried = re.search(r"tried to allocate ([\d.]+ \w+)", str(error), re.IGNORECASE)
+        wanted = f" for another {tried[1]}" if tried else ""
+        remedy = "smaller batches, images or networks take less"
+        raise OutOfMemory(f"{what}: there is not enough memory{wanted}; {remedy}") from error

@@ -41,8 +41,8 @@ def _results() -> Path:
 
 RESULTS = _results()
 
-# What changes the speed of the processor or the memory that is held, by the beginning of its name.
-SETTINGS = ("GOMP_", "KMP_", "LD_PRELOAD", "MALLOC_", "MKL_", "OMP_", "PYTORCH_", "TORCH_")
+# What changes the speed of the processor, the memory that is held, or who computes, by the beginning of its name.
+SETTINGS = ("GOMP_", "KMP_", "LD_PRELOAD", "MALLOC_", "MKL_", "OMP_", "PYTORCH_", "TORCH_", "WORLD_SIZE")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ to say. Weights may be deleted then.
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path, PureWindowsPath
 from typing import NoReturn
@@ -25,6 +26,7 @@ from odelib.checkpoints import (
 )
 from odelib.config import Config, build
 from odelib.data import Dataset, prepare
+from odelib.distributed import ALONE, Processes
 from odelib.errors import OptionError, RecordError
 from odelib.locks import Lock
 from odelib.models import count_parameters
@@ -65,6 +67,7 @@ def run(
     saved_every: float = SAVED_EVERY,
     extend: bool = False,
     keep_optimizer: bool = False,
+    processes: Processes = ALONE,
 ) -> Run:
     """Train as `config` says and keep record and weights at `path` (.json, .safetensors).
 
@@ -77,18 +80,19 @@ def run(
     nothing else; the record says since when. A finished one must have been made with `keep_optimizer`: its weights then
     hold the optimiser's tensors too.
 
+    Of several `processes` (`odelib.distributed`) each calls this alike; the first one reads and writes all files.
+
     Raises Finished where it is finished; RecordError when `path` holds a run of another config or of other images,
     cannot be written, or is in the hands of another process (Locked); FloatingPointError when it diverges, with the
-    last good state kept.
+    last good state kept; OptionError where the processes cannot share the batches.
     """
-    if is_finished(path) and not extend:
+    if processes.first and is_finished(path) and not extend:
         _refuse(path, Run.load(path), config)
     data = prepare(data, config)
-    with Lock(path) as lock:
-        for file in (path, path.with_suffix(".safetensors"), *checkpoint_files(path)):
-            sweep(file)
-            try_to_write(file)
-        kept = _kept(path, config, extend)
+    _must_share(config, data, processes)
+    with Lock(path) if processes.first else nullcontext() as lock:
+        kept = _begin(path, config, extend) if processes.first else None
+        kept = processes.from_first(kept)
         digest, data, environment = data.digest(), data.to(device), Environment.here(device)
         model = build(config, data).to(device)
         optimizer = make_optimizer(model, config)
@@ -100,21 +104,42 @@ def run(
                 )
             restore(kept, model, optimizer)
             record, progress = kept.record.goes_on(environment), kept.progress
-        with Wish() as wish:
-            for trained in _trained(path, record, model, data, optimizer, progress, saved_every, wish):
+        with Wish(lambda number: processes.largest(number)[0]) as wish:
+            for trained in _trained(path, record, model, data, optimizer, progress, saved_every, wish, processes):
                 record = trained
-                report(record.last)
-                if not record.finished:
+                if processes.first:
+                    report(record.last)
+                if not record.finished and wish.comes():
                     wish.heed(f"interrupted after epoch {record.last.epoch}; {_GOES_ON}")
-            record.save(path)
-            more = optimizer_tensors(optimizer) if keep_optimizer else None
-            save_weights(path.with_suffix(".safetensors"), model, config, more)
-            last, before = checkpoint_files(path)
-            before.unlink(missing_ok=True)
-            lock.remove()
-            last.unlink(missing_ok=True)  # after which the run is finished
-            wish.heed(f"interrupted; {path} is finished")
+            if lock:
+                record.save(path)
+                more = optimizer_tensors(optimizer) if keep_optimizer else None
+                save_weights(path.with_suffix(".safetensors"), model, config, more)
+                last, before = checkpoint_files(path)
+                before.unlink(missing_ok=True)
+                lock.remove()
+                last.unlink(missing_ok=True)  # after which the run is finished
+            if wish.comes():
+                wish.heed(f"interrupted; {path} is finished")
     return record
+
+
+def _must_share(config: Config, data: Dataset, processes: Processes) -> None:
+    """Raise OptionError where several processes would not train as one does."""
+    if processes.size > 1:
+        processes.must_share(min(config.batch_size, len(data.train)), "the images of a batch")
+        if config.norm == "batch":
+            raise OptionError("norm batch looks at a whole batch, of which each process sees a share; take group")
+        if min(len(part) for part in (data.train, data.validation or data.test)) < processes.size:
+            raise OptionError(f"{processes.size} processes need as many images, in every part of {data.name}")
+
+
+def _begin(path: Path, config: Config, extend: bool) -> Checkpoint | None:
+    """Try whether all files can be written; return what the run goes on from, or None."""
+    for file in (path, path.with_suffix(".safetensors"), *checkpoint_files(path)):
+        sweep(file)
+        try_to_write(file)
+    return _kept(path, config, extend)
 
 
 _GOES_ON = "all is kept, the same command goes on"
@@ -129,6 +154,7 @@ def _trained(
     progress: Progress,
     saved_every: float,
     wish: Wish,
+    processes: Processes,
 ) -> Iterator[Run]:
     """Train, and keep checkpoints; yield the record after every epoch. Signals wait while it is looked at."""
     config = record.config
@@ -136,27 +162,31 @@ def _trained(
 
     def save() -> None:
         nonlocal saved
-        save_checkpoint(path, model, optimizer, progress, record)
+        if processes.first:
+            save_checkpoint(path, model, optimizer, progress, record)
         saved = time.monotonic()
 
     def after_step() -> None:
         evaluates = progress.step == steps  # next, which takes a while and changes nothing
-        if wish.number or evaluates or time.monotonic() - saved > saved_every:
+        if wish.comes() or evaluates or time.monotonic() - saved > saved_every:
             save()
-        where = f"interrupted in epoch {progress.epoch}, after step {progress.step} of {steps}"
-        wish.heed(f"{where}; {_GOES_ON}", from_now_on=evaluates)
+        where = f"interrupted in epoch {progress.epoch}, after step {progress.step} of {steps}; {_GOES_ON}"
+        wish.heed(where)
+        if evaluates:
+            wish.at_once(where)
 
     if progress.step == steps:
-        wish.heed(f"interrupted after the steps of epoch {progress.epoch}; {_GOES_ON}", from_now_on=True)
+        wish.at_once(f"interrupted after the steps of epoch {progress.epoch}; {_GOES_ON}")
     try:
-        for metrics in fit(model, data, config, optimizer, progress, after_step):
+        for metrics in fit(model, data, config, optimizer, progress, after_step, processes):
             wish.wait()
             record = replace(record, metrics=(*record.metrics, metrics))
             save()
-            record.save(path)
+            if processes.first:
+                record.save(path)
             yield record
     except FloatingPointError as error:
-        if progress.step == steps:  # what cannot be evaluated leads nowhere
+        if processes.first and progress.step == steps:  # what cannot be evaluated leads nowhere
             step_back(path)
         raise FloatingPointError(f"{error}{_way_on(path, config)}") from error
 

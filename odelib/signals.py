@@ -43,11 +43,14 @@ def interrupt(number: int, _: object) -> None:
 class Wish:
     """A wish to stop that waits until it can be heeded. Whoever asks twice is not made to wait.
 
-    Use it as a `with` block in which signals are noted, and call `heed` where the work can be left.
+    Use it as a `with` block in which signals are noted, and call `heed` where the work can be left. Of several
+    processes, `agree` makes of every process's number (0 for no signal) one for all, so that they leave together.
     """
 
-    def __init__(self) -> None:
-        self.number: int | None = None  # of the signal that came
+    def __init__(self, agree: Callable[[int], int] = lambda number: number) -> None:
+        self._agree = agree
+        self._noted = 0  # the signal that came to this process
+        self._agreed = 0  # to any process, when `comes` was last called
         self._at_once: str | None = None  # what to say, while nothing needs to be waited for
         self._signals = Handled(self._note)
 
@@ -60,16 +63,26 @@ class Wish:
 
     def _note(self, number: int, _: object) -> None:
         self._signals.let_go()
-        self.number = number
+        self._noted = number
         if self._at_once:
-            self.heed(self._at_once)
+            self.at_once(self._at_once)
 
-    def heed(self, message: str, from_now_on: bool = False) -> None:
-        """Raise Interrupted if a signal has come, or comes `from_now_on` until the next call of `heed` or `wait`."""
-        self._at_once = message if from_now_on else None
-        if self.number is not None:
+    def comes(self) -> bool:
+        """Whether a signal has come: the time to keep what there is, before `heed` is called."""
+        self._agreed = self._agree(self._noted)
+        return self._agreed != 0
+
+    def heed(self, message: str) -> None:
+        """Raise Interrupted if `comes` has found a signal."""
+        if self._agreed:
+            raise Interrupted(message, self._agreed)
+
+    def at_once(self, message: str) -> None:
+        """Raise Interrupted if a signal has come to this process, or comes until `wait` is called."""
+        self._at_once = message
+        if self._noted:
             self._at_once = None
-            raise Interrupted(message, self.number)
+            raise Interrupted(message, self._noted)
 
     def wait(self) -> None:
         """From now on a signal waits."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from odelib.data import Dataset, Images, batches
+from odelib.distributed import ALONE, Processes
 from odelib.errors import OptionError, SolverError
 from odelib.odeblock import count_evaluations, ode_blocks
 from odelib.options import Options
@@ -183,6 +184,7 @@ def fit(
     optimizer: torch.optim.Optimizer | None = None,
     progress: Progress | None = None,
     after_step: Callable[[], object] = lambda: None,
+    processes: Processes = ALONE,
 ) -> Iterator[EpochMetrics]:
     """Train `model` on `data.train`; after each of `training.epochs` passes yield its EpochMetrics.
 
@@ -190,22 +192,28 @@ def fit(
     the learning rates of its groups as the largest of the schedule. `progress` is kept up to date; `after_step` is
     called after every step, when weights, optimiser and progress fit together. What is random depends on
     `training.seed`, the pass and the step alone, so that a training that goes on with all three from a checkpoint ends
-    where an uninterrupted one does, to the bit. Raises FloatingPointError when loss, weights or the ODE solution are no
+    where an uninterrupted one does, to the bit. With several `processes` (`odelib.distributed`) each of them calls this
+    alike, and the metrics are those of all. Raises FloatingPointError when loss, weights or the ODE solution are no
     longer finite, with the figures of that step, and what to try; `progress.step` counts the steps that went well.
     """
     optimizer = optimizer or make_optimizer(model, training)
     progress = progress or Progress()
     steps = steps_per_epoch(data.train, training)
+    trained = processes.wrap(model)
     schedule = make_schedule(optimizer, training, steps, step=(progress.epoch - 1) * steps + progress.step)
     while progress.epoch <= training.epochs:
-        _train_epoch(model, data.train, training, optimizer, schedule, progress, after_step)
-        validation = None if data.validation is None else _accuracy(model, data.validation, progress, "held-out")
+        _train_epoch(trained, data.train, training, optimizer, schedule, progress, after_step, processes)
+
+        def accuracy(images: Images, which: str) -> float:
+            return _accuracy(model, images, progress, which, processes)
+
+        validation = None if data.validation is None else accuracy(data.validation, "held-out")
         metrics = EpochMetrics(
             epoch=progress.epoch,
             train_loss=progress.loss / steps,
-            train_accuracy=_accuracy(model, data.train, progress, "training"),
+            train_accuracy=accuracy(data.train, "training"),
             validation_accuracy=validation,
-            test_accuracy=_accuracy(model, data.test, progress, "test") if validation is None else None,
+            test_accuracy=accuracy(data.test, "test") if validation is None else None,
             nfe_forward=progress.nfe_forward / steps,
             nfe_backward=progress.nfe_backward / steps,
             seconds=progress.seconds,
@@ -223,6 +231,7 @@ def _train_epoch(
     schedule: torch.optim.lr_scheduler.LRScheduler,
     progress: Progress,
     after_step: Callable[[], object],
+    processes: Processes,
 ) -> None:
     model.train()
     seed = training.seed * 100_003 + progress.epoch
@@ -236,13 +245,17 @@ def _train_epoch(
                 block.first_step = first
         passing = batches(images, training.batch_size, training.augment, generator)
         # tqdm shows itself on a terminal only (disable=None)
-        bar = tqdm(passing, f"epoch {progress.epoch}", steps, leave=False, disable=None)
+        bar = tqdm(passing, f"epoch {progress.epoch}", steps, leave=False, disable=None if processes.first else True)
         before, last = math.nan, time.perf_counter()
         for x, y in islice(bar, done, None):  # what is left out draws its augmentation all the same
             where = f"in epoch {progress.epoch}, step {progress.step + 1} of {steps},"
             grew = progress.step > 1 and before > 2 * (progress.loss - before) / (progress.step - 1)  # than until then
+            processes.seed_step(seed, progress.step)
+            x, y = processes.share(x), processes.share(y)
             with _diagnosed(where, model, grew):
                 loss, forward, backward = train_step(model, optimizer, x, y, training.label_smoothing)
+                (loss,) = processes.mean(loss)
+                forward, backward = processes.largest(forward, backward)
                 if not math.isfinite(loss):
                     raise _NotFinite(f"the loss is {loss}")
                 if not _is_finite(model):
@@ -272,10 +285,15 @@ def _set_random_states(states: tuple[Tensor, ...]) -> None:
         torch.cuda.set_rng_state_all(devices)
 
 
-def _accuracy(model: nn.Module, images: Images, progress: Progress, which: str) -> float:
-    """The accuracy on these images. Raises FloatingPointError where it, or the loss, cannot be had."""
+def _accuracy(model: nn.Module, images: Images, progress: Progress, which: str, processes: Processes) -> float:
+    """The accuracy on these images, of which each process sees some.
+
+    Raises FloatingPointError where it, or the loss, cannot be had.
+    """
     with _diagnosed(f"after epoch {progress.epoch}, evaluating the {which} images,", model, backward=False):
-        loss, accuracy = evaluate(model, images)
+        share = images.pick(slice(processes.rank, None, processes.size))
+        weight = len(share) * processes.size / len(images)
+        loss, accuracy = processes.mean(*(weight * value for value in evaluate(model, share)))
         if not math.isfinite(loss):
             raise _NotFinite(f"the loss is {loss}")
     return accuracy

@@ -4,6 +4,10 @@
 
 It imports torch once and forks a child for every run, which calls the command line as a user does. What it prints is
 one JSON object: `tried`, how often something happened to a run, and `wrong`, one sentence for all that should not be.
+
+    python tests/faults.py record book/results/faults.json
+
+makes the record that the page Status shows, in five minutes of one core.
 """
 
 import json
@@ -14,6 +18,7 @@ import resource
 import shutil
 import signal
 import sys
+import tempfile
 import time
 from dataclasses import replace
 from errno import ENOSPC
@@ -22,9 +27,10 @@ from pathlib import Path
 import torch
 
 from odelib import Run, sources
+from odelib.book.faults import Fault, Faults
 from odelib.cli import main
 from odelib.errors import Interrupted
-from odelib.records import load_tensors
+from odelib.records import Environment, load_tensors
 from odelib.signals import Handled, interrupt
 from odelib.studies import STUDIES, Case, Study
 
@@ -253,7 +259,31 @@ def shared_name(_):
     return {"tried": 1, "wrong": wrong + ([] if end == 143 and last.count("\n") == 1 else [f"exit {end}: {last}"])}
 
 
+# Of the record: scenario, count, and what happens in it.
+RECORDED = (
+    (kills, 2, "killed (SIGKILL) at an event of the file system: every second one of a run"),
+    (full_disk, 3, "a disk that is full from an event of the file system on: every third one of a run"),
+    (file_sizes, 20, "files that may not grow beyond a size: twenty sizes, those that end a run"),
+    (at_random, 40, "killed, or stopped by INT, TERM or HUP, at a random moment"),
+)
+
+
+def record(path):
+    """Let all of `RECORDED` happen; keep how often what came of it was right."""
+    global scratch
+    rows = []
+    for scenario, count, what in RECORDED:
+        with tempfile.TemporaryDirectory() as folder:
+            scratch = Path(folder).resolve()
+            found = scenario(count)
+        print(what, found, flush=True)
+        rows.append(Fault(what, found["tried"], found["tried"] - len(found["wrong"])))
+    Faults(Environment.here(torch.device("cpu")), tuple(rows)).save(path)
+
+
 if __name__ == "__main__":
+    if sys.argv[1] == "record":
+        sys.exit(record(sys.argv[2]))
     scratch = Path(sys.argv[2]).resolve()
     if sys.argv[1] == "shared_study":
         train(scratch / "whole")

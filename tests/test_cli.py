@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, requires
+from pathlib import Path
 
 import pytest
+import torch
 
 import odelib
-from odelib import Config, Run, cli
+from odelib import Config, Run, cli, commands
 from odelib.cli import main
 from odelib.records import RESULTS
 
@@ -113,7 +115,7 @@ def test_a_folder_that_cannot_be_made_is_told_before_any_work(mnist_root, tmp_pa
 def test_a_signal_ends_a_command_with_one_line_and_its_code(number, code, words, said, capsys, monkeypatch):
     """Outside of training too."""
     before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
-    monkeypatch.setattr(getattr(cli, words[0].capitalize()), "__call__", lambda self: os.kill(os.getpid(), number))
+    monkeypatch.setattr(getattr(commands, words[0].capitalize()), "__call__", lambda self: os.kill(os.getpid(), number))
     assert main(words) == code
     assert capsys.readouterr().err == f"odelib: interrupted; {said}\n"
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == before
@@ -132,7 +134,7 @@ def test_a_signal_ends_a_command_with_one_line_and_its_code(number, code, words,
 def test_the_options_of_a_config_make_it_again(options, monkeypatch):
     """As a shell would split them, and as the command line reads them."""
     config, made = Config(**options), []
-    monkeypatch.setattr(cli.Train, "__call__", lambda self: made.append(self.config))
+    monkeypatch.setattr(commands.Train, "__call__", lambda self: made.append(self.config))
     assert main(["train", *shlex.split(config.options())]) == 0
     assert made == [config]
 
@@ -347,7 +349,7 @@ def test_an_interrupted_command_says_what_is_left_of_it(words, said, capsys, mon
     def interrupt(self):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(getattr(cli, words[0].capitalize()), "__call__", interrupt)
+    monkeypatch.setattr(getattr(commands, words[0].capitalize()), "__call__", interrupt)
     assert main(words) == 130
     assert capsys.readouterr().err == said
 
@@ -359,3 +361,149 @@ def test_an_interruption_while_words_are_read_is_told_too(capsys, monkeypatch):
     monkeypatch.setattr(cli, "_parse", interrupt)
     assert main(["train"]) == 130
     assert capsys.readouterr().err == NOTHING
+
+
+# What is imported, and what is not there
+
+WITHOUT_TORCH = """
+import sys
+from odelib.cli import main
+code = None
+try:
+    code = main(sys.argv[1:])
+except SystemExit as stop:
+    code = stop.code
+late = [name for name in ("torch", "torchdiffeq", "torchvision", "numpy") if name in sys.modules]
+assert not late, late
+sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize(
+    "words, code",
+    [("--help", 0), ("--version", 0), ("study --help", 0), ("benchmark --help", 0), ("", 2), ("trian", 2)]
+    + [(f"{command} --colour red", 2) for command in ("evaluate a", "data a", "show a", "study a", "benchmark a")],
+)
+def test_help_and_wrong_options_do_not_wait_for_torch(words, code):
+    done = subprocess.run([sys.executable, "-c", WITHOUT_TORCH, *words.split()], capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    assert done.stderr.count("\n") == (code == 2) and bool(done.stdout) == (code == 0)
+
+
+MEET = """
+import os, signal, sys
+class Meet:
+    def find_spec(self, name, path=None, target=None):
+        if name == sys.argv[1]:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Meet())
+from odelib.cli import main
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize("module", ["odelib.commands", "tyro", "torch", "odelib.config", "torchdiffeq"])
+def test_a_signal_while_modules_are_imported_is_one_line(module):
+    words = [sys.executable, "-c", MEET, module, "train", "--help"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, NOTHING)
+
+
+@pytest.mark.parametrize(
+    "absent, said", [(name, f"{name} is") for name in cli.OF_TRAIN] + [("numpy tyro", "numpy, tyro are")]
+)
+def test_packages_that_are_not_installed_are_named_with_the_extra_that_brings_them(absent, said, capsys, monkeypatch):
+    for name in absent.split():
+        monkeypatch.setitem(sys.modules, name, None)
+    assert main(["--help"]) == 2
+    assert capsys.readouterr().err == f'odelib: {said} not installed; pip install "odelib[train]"\n'
+
+
+def test_what_is_named_so_is_what_the_extra_brings():
+    required = (re.match(r"[\w-]+(?=.*extra == .train)", line) for line in requires("odelib"))
+    assert {name[0] for name in required if name} == {"pillow" if name == "PIL" else name for name in cli.OF_TRAIN}
+
+
+# What nobody foresaw, and what there is no room for
+
+
+def test_a_fault_of_odelib_is_one_line_and_keeps_its_traceback(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(commands.Data, "__call__", lambda self: 1 / 0)
+    assert main(["data", "mnist"]) == 70
+    (file,) = tmp_path.iterdir()
+    assert capsys.readouterr().err == f"odelib: internal error, please report; traceback in {file}\n"
+    assert file.read_text().endswith("ZeroDivisionError: division by zero\n")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+    assert main(["data", "mnist"]) == 70
+    said = capsys.readouterr().err
+    assert "ZeroDivisionError" in said and said.endswith("please report; traceback in the lines above\n")
+
+
+def too_large(*_):
+    torch.empty(2**50)
+
+
+def no_memory(*_):
+    raise MemoryError
+
+
+def no_memory_on_the_device(*_):
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of ...")
+
+
+@pytest.mark.parametrize(
+    "act, wanted",
+    [
+        (too_large, " for another 4503599627370496 bytes"),
+        (no_memory, ""),
+        (no_memory_on_the_device, " for another 20.00 MiB"),
+    ],
+)
+def test_memory_that_is_not_there_is_one_line_with_the_path(mnist_root, tmp_path, capsys, monkeypatch, act, wanted):
+    """In training, after which the same command goes on, and in testing."""
+    remedy = "smaller batches, images or networks take less"
+    with monkeypatch.context() as patched:
+        patched.setattr("odelib.training.train_step", act)
+        assert train(tmp_path, "--network", "none") == 2
+    said = capsys.readouterr()
+    assert said.err == f"odelib: {tmp_path}/a-seed0.json: there is not enough memory{wanted}; {remedy}\n"
+    assert train(tmp_path, "--network", "none") == 0
+    weights = tmp_path / "a-seed0.safetensors"
+    monkeypatch.setattr("odelib.training.evaluate", act)
+    assert main(["evaluate", str(weights), "--device", "cpu"]) == 2
+    assert capsys.readouterr().err == f"odelib: {weights}: there is not enough memory{wanted}; {remedy}\n"
+    monkeypatch.setattr(commands.Show, "__call__", act)
+    assert main(["show", "a.json"]) == 2
+    assert capsys.readouterr().err == f"odelib: odelib show: there is not enough memory{wanted}; {remedy}\n"
+
+
+@pytest.mark.parametrize("words", [["data", "mnist-sample"], ["--version"], ["--help"]], ids=" ".join)
+def test_output_that_finds_no_room_is_one_line(words):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "odelib", *words], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "odelib: standard output cannot be written (No space left on device)\n",
+    )
+
+
+# Outside of a clone
+
+
+@pytest.mark.parametrize(
+    "words", [["study", "speed"], ["study", "speed", "--status"], ["benchmark", "a"]], ids=" ".join
+)
+def test_a_study_asks_where_its_records_go_where_there_is_no_clone(words, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ODELIB_RESULTS", raising=False)
+    monkeypatch.setattr("odelib.records.RESULTS", Path("results"))
+    assert main([*words, "--device", "cpu"]) == 2
+    said = capsys.readouterr()
+    assert said.err == (
+        "odelib: there is no clone of the book here, which has a folder for records; add --out FOLDER\n"
+    )
+    assert list(tmp_path.iterdir()) == []
+    if "--status" in words:
+        assert main([*words, "--out", "mine"]) == 0
+        assert "mine/speed/" in capsys.readouterr().out

@@ -155,6 +155,24 @@ def made_by_other_code(path):
     path.write_text(json.dumps(values, indent=1) + "\n")
 
 
+def test_a_note_that_cannot_be_written_is_told_before_anything_is_measured(study, tmp_path, capsys, monkeypatch):
+    assert command(tmp_path, "memory") == 0
+    monkeypatch.setattr("odelib.records.tempfile.TemporaryDirectory", no_room)
+    monkeypatch.setitem(MEASUREMENTS, "memory", replace(MEASUREMENTS["memory"], measure=too_early))
+    capsys.readouterr()
+    assert command(tmp_path, "memory", "--confirm") == 2
+    path = tmp_path / "mnist-gradients" / "memory.json"
+    assert capsys.readouterr().err == f"odelib: {path} cannot be written (no room)\n"
+
+
+def too_early(*_, **__):
+    pytest.fail("it was measured")
+
+
+def no_room(**_):
+    raise OSError(28, "no room")
+
+
 def test_a_measurement_is_confirmed_and_its_figures_stay(study, tmp_path, capsys):
     assert command(tmp_path, "memory") == 0
     path = tmp_path / "mnist-gradients" / "memory.json"

@@ -11,6 +11,7 @@ import pytest
 
 from odelib import Run
 from odelib.book import pages
+from odelib.book.faults import Fault, Faults
 from odelib.book.status import Status, versions
 from odelib.measurements import MEASUREMENTS
 from odelib.records import RESULTS, Confirmation, Record
@@ -175,3 +176,15 @@ def test_a_quotation_marks_every_line(monkeypatch):
     monkeypatch.setattr(pages, "display", shown.append)
     pages.quote("- one\n\n- two")
     assert shown[0].data == "> - one\n> \n> - two"
+
+
+def test_faults_have_a_table_and_all_runs_survived_them(folder):
+    """Of the record that is kept: a row whose numbers differ would be a promise that is broken."""
+    rows = cells(Status.read().faults())
+    assert len(rows) == 4 and all(tried == equal >= 10 for _, tried, equal in rows)
+    assert Status.read().faults_made().startswith("Tried on ") and "and changes" not in Status.read().faults_made()
+    none = Status.read(folder)
+    assert none.faults()[1] == [] and none.faults_made() == "No such record is here."
+    made = Faults.load(RESULTS / "faults.json")
+    replace(made, rows=(Fault("<b>killed</b>", 7, 6),)).save(folder / "faults.json")
+    assert Status.read(folder).faults()[1] == [[pages.verbatim("<b>killed</b>"), 7, 6]]

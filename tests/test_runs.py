@@ -45,7 +45,7 @@ def after_steps(monkeypatch):
     """Does something in place of the step after so many steps of a run, or ends it then."""
 
     def act(steps, train, action=stop, ends=Killed):
-        def fit_so_far(model, data, training, optimizer, progress, after_step):
+        def fit_so_far(model, data, training, optimizer, progress, after_step, processes):
             done = []
 
             def then():
@@ -56,7 +56,7 @@ def after_steps(monkeypatch):
                 if len(done) == steps and action is stop:
                     raise Killed
 
-            return fit(model, data, training, optimizer, progress, then)
+            return fit(model, data, training, optimizer, progress, then, processes)
 
         with monkeypatch.context() as patched:
             patched.setattr(runs, "fit", fit_so_far)

@@ -9,13 +9,15 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 
-from odelib import Config, DataError, OptionError, RecordError, Run, cli
+from odelib import Config, DataError, OptionError, RecordError, Run
 from odelib.cli import main
 from odelib.locks import Lock
+from odelib.measurements import MEASUREMENTS
 from odelib.records import RESULTS, load_tensors
 from odelib.runs import is_finished
 from odelib.studies import STUDIES, Case, Study, find_study
 from odelib.studies import study as study_module
+from odelib.training import train_step
 
 CPU = torch.device("cpu")
 GRADIENTS = STUDIES["mnist-gradients"]
@@ -69,7 +71,7 @@ def test_every_study_says_what_it_asks_and_measures_what_can_be_measured(name):
         assert case in study.cases and int(seed) in study.cases[case].seeds
         assert (RESULTS / name / f"{study.trained}.safetensors").exists()
     for measured in study.measurements:
-        assert measured in cli.MEASUREMENTS
+        assert measured in MEASUREMENTS
 
 
 # What is there
@@ -180,6 +182,26 @@ def test_a_study_knows_of_a_run_that_was_killed_in_its_last_epoch_and_finishes_i
     assert all((weights[name] == tensor).all() for name, tensor in whole.items())
 
 
+def test_a_case_that_finds_no_memory_does_not_keep_the_others_from_being_made(
+    small, mnist_root, tmp_path, capsys, monkeypatch
+):
+    tried = []
+
+    def once(*arguments):
+        tried.append(0)
+        if len(tried) == 1:
+            raise MemoryError
+        return train_step(*arguments)
+
+    monkeypatch.setattr("odelib.training.train_step", once)
+    assert command(tmp_path) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert re.match(rf"small-seed0: {tmp_path}/.*/small-seed0.json: there is not enough memory; smaller", lines[0])
+    assert lines[1:] == [f"odelib: {NAME}: small-seed0 failed as said above; the other runs are made"]
+    assert small.missing(tmp_path) == ["small-seed0"]
+    assert command(tmp_path) == 0
+
+
 def test_a_case_that_diverges_does_not_keep_the_others_from_being_made(mnist_root, tmp_path, capsys, monkeypatch):
     wild = replace(SMALL, lr=1e38, momentum=0.0)
     study = Study(NAME, "?", {"wild": Case(wild, (0, 1)), "calm": Case(SMALL), "wilder": Case(wild)})
@@ -220,7 +242,13 @@ def test_runs_that_another_process_has_in_hand_are_passed_over(small, mnist_root
 
 def test_a_run_that_another_process_finishes_meanwhile_is_no_error(small, mnist_root, tmp_path, capsys, monkeypatch):
     assert command(tmp_path, "--seed", "0") == 0
-    monkeypatch.setattr(cli, "is_finished", lambda *_: False)  # as it was when this process looked
+    looks = []
+
+    def look(path, *config):
+        looks.append(path)
+        return looks.count(path) > 1 and is_finished(path, *config)
+
+    monkeypatch.setattr("odelib.runs.is_finished", look)  # as it was when this process looked first
     assert command(tmp_path) == 0
     assert capsys.readouterr().err == ""
     assert small.missing(tmp_path) == []

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from odelib.book.faults import Faults
 from odelib.book.pages import verbatim
 from odelib.errors import RecordError
 from odelib.records import RESULTS, Environment, Record, Run
@@ -45,12 +46,15 @@ class Status:
     damaged: dict[Path, str]  # why it is no record
     stale: frozenset[Path]  # measurements whose figures depend on code that has changed since
     reasons: dict[Path, str]  # why a measurement that is stale has not been made again
+    met: Faults | None  # what runs were made to survive
     folder: Path
 
     @classmethod
     def read(cls, folder: Path = RESULTS) -> "Status":
         records, damaged = read_results(folder)
-        return cls(records, damaged, frozenset(stale_among(records)), known_stale(folder), folder)
+        path = folder / "faults.json"
+        met = Faults.load(path) if path.exists() else None
+        return cls(records, damaged, frozenset(stale_among(records)), known_stale(folder), met, folder)
 
     def runs(self) -> Table:
         """One run a row; an accuracy on images that a study chooses by is marked."""
@@ -82,6 +86,16 @@ class Status:
                 state = "stale" if path in self.stale else "fits the code"
                 rows.append([str(path.parent), path.stem, *origin, confirmed, state])
         return _verbatim(header, rows)
+
+    def faults(self) -> Table:
+        """What befell runs on purpose, how often, and how often the same command finished them to the bit."""
+        rows = self.met.rows if self.met else ()
+        header = ["what happened to a run", "tried", "finished, equal to the bit"]
+        return _verbatim(header, [[row.what, row.tried, row.equal] for row in rows])
+
+    def faults_made(self) -> str:
+        """Where these were tried, and on which code."""
+        return f"Tried on {self.met.environment}" if self.met else "No such record is here."
 
     def why_stale(self) -> Table:
         """Why stale measurements have not been made again: a reason, and those that it holds for."""

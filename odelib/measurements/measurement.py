@@ -16,7 +16,7 @@ from odelib.data import Dataset
 from odelib.errors import RecordError
 from odelib.models import ImageClassifier
 from odelib.odeblock import ODEBlock
-from odelib.records import Record, load_weights
+from odelib.records import Record, load_weights, try_to_write
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,7 @@ class Measurement:
         it is, and the differences come back, one sentence each.
         """
         record = self.record.load(path)
+        try_to_write(path)
         found = disagreements(record, self.measure(subject, **options, **self.small))
         if not found:
             confirmed: Any = record  # a dataclass, as all records are
