@@ -1,5 +1,7 @@
 """What can go wrong by the user's hand, or the solver's: every error whose message is meant to be read."""
 
+_LONGEST = 300  # characters of another library's message
+
 
 class Error(Exception):
     """Base of all errors of odelib. The message says what was wrong and what is allowed, or what to try."""
@@ -27,3 +29,10 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, message: str, signal: int):
         super().__init__(message)
         self.signal = signal
+
+
+def in_one_line(error: object) -> str:
+    """What another library's error says, in one printable line of some length; some have nothing but their name."""
+    said = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
+    said = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in said)
+    return said if len(said) <= _LONGEST else f"{said[:_LONGEST]} ..."

@@ -321,7 +321,7 @@ def test_channels_are_read_from_the_last_axis(tmp_path):
         ),
         (dict(train_labels=np.array([0, 1, 2, 3, 4, -1], np.int64)), "train_labels"),
         (dict(train_labels=np.array([0, 1, 2, 3, 4, 0.5])), "train_labels"),
-        (dict(train_labels=np.array([None] * 6, dtype=object)), "cannot be read"),
+        (dict(train_labels=np.array([None] * 6, dtype=object)), "train_labels must be whole numbers, got object"),
         (dict(test_images=np.zeros((2, 28, 28, 3), np.uint8)), "test_images"),
     ],
 )
