@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from odelib.errors import DataError, in_one_line
-from odelib.machine import beyond_memory
+from odelib.machine import beyond_memory, must_be_a_file
 
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
@@ -22,8 +22,7 @@ def read_arrays(path: Path, classes: int) -> dict[str, np.ndarray]:
     Their headers must fit together, and into memory, before anything else is read. Raises DataError.
     """
     try:
-        if not path.is_file():
-            raise ValueError("it is no file")
+        must_be_a_file(path)
         with warnings.catch_warnings(), zipfile.ZipFile(path) as file:
             warnings.simplefilter("ignore")  # of strange headers, which are refused below
             names = file.namelist()

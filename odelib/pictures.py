@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from odelib.errors import DataError, in_one_line
-from odelib.machine import beyond_memory
+from odelib.machine import beyond_memory, must_be_a_file
 from odelib.shapes import Int64, UInt8
 
 LONGEST = 100  # times that the longer side of a picture may be the shorter one
@@ -82,9 +82,8 @@ def _folders(top: Path, seen: set[Path]) -> Iterator[tuple[Path, list[str]]]:
 
 
 def _picture(path: Path) -> Image.Image:
-    """A picture in colours of 8 bits, upright. Raises ValueError, and whatever its format's reader raises."""
-    if not path.is_file():  # a pipe would be waited for
-        raise ValueError("it is no file")
+    """A picture in colours of 8 bits, upright. Raises OSError, ValueError, and whatever reads its format."""
+    must_be_a_file(path)
     with Image.open(path) as file:
         if max(file.size) > LONGEST * min(file.size):
             raise ValueError(f"one side is more than {LONGEST} times the other: {file.width} x {file.height}")

@@ -108,7 +108,7 @@ def run(
                     wish.heed(f"interrupted after epoch {record.last.epoch}; {_GOES_ON}")
             record.save(path)
             more = optimizer_tensors(optimizer) if keep_optimizer else None
-            save_weights(path.with_suffix(".safetensors"), model, config, more)
+            save_weights(path.with_suffix(".safetensors"), model, config, data.classes, more)
             last, before = checkpoint_files(path)
             before.unlink(missing_ok=True)
             lock.remove()
