@@ -204,7 +204,8 @@ class Study:
         for case, seed in _share(list(study.planned(self.case, self.seed)), self.shard):
             config, path = study.config(case, seed), study.record_path(case, seed, self.out)
             try:
-                epochs = len(Run.load(path).metrics) if path.exists() else 0
+                record = study.record(case, seed, self.out)
+                epochs = len(record.metrics) if record else 0
                 print(f"{path.stem:24} {epochs} of {config.epochs} epochs   {path}", flush=True)
                 if not self.status and not is_finished(path, config):
                     _train(config, load_dataset(config.dataset, self.data, config.image_size), path, device)

@@ -35,6 +35,11 @@ class Config(Training, Solver, Network, Selection):
         solver = f"-{self.gradient}-{self.method}" if self.network == "odenet" else ""
         return f"{dataset}-{self.network}{solver}-{digest}"
 
+    def changes(self, new: "Config") -> str:
+        """In words, the options that another config has otherwise."""
+        old, others = asdict(self), asdict(new)
+        return ", ".join(f"{name} {old[name]!r} (now {others[name]!r})" for name in old if old[name] != others[name])
+
     def options(self) -> str:
         """The command-line options that make this config out of the defaults."""
         words = []

@@ -7,7 +7,7 @@ to say. Weights may be deleted then.
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path, PureWindowsPath
 from typing import NoReturn
 
@@ -189,14 +189,12 @@ def _refuse(path: Path, record: Run, config: Config) -> NoReturn:
 
 def _another(path: Path, was: Config, config: Config, extend: bool = False) -> RecordError:
     """The error of a run with another config; it names what differs."""
-    old, new = asdict(was), asdict(config)
-    different = ", ".join(f"{name} {old[name]!r} (now {new[name]!r})" for name in old if old[name] != new[name])
     way = "; choose another name"
     if extend:
         way += "; --extend changes nothing but epochs, upwards, and lr, downwards"
     elif _is_extension(was, config):
         way += ", or go on so with --extend"
-    return RecordError(f"{path} holds a run of another config: {different}{way}")
+    return RecordError(f"{path} holds a run of another config: {was.changes(config)}{way}")
 
 
 def _is_extension(was: Config, config: Config) -> bool:
