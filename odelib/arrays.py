@@ -4,6 +4,7 @@ import math
 import warnings
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -54,7 +55,7 @@ def read_arrays(path: Path, classes: int) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _header(member: zipfile.ZipExtFile) -> Header:
+def _header(member: Any) -> Header:
     shape, _, dtype = _HEADERS[np.lib.format.read_magic(member)](member)
     return shape, dtype
 

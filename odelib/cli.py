@@ -19,17 +19,18 @@ from tyro.conf import OmitArgPrefixes, Positional, arg, subcommand
 from odelib import __version__
 from odelib.config import PRESETS, Config
 from odelib.data import Dataset, Selection, load_dataset
-from odelib.errors import Error, OptionError, RecordError
+from odelib.errors import Error, OptionError, RecordError, printable
 from odelib.locks import Locked
 from odelib.measurements import MEASUREMENTS
 from odelib.measurements.benchmark import EVALUATIONS
 from odelib.odeblock import LIBRARIES, Solver, change_solver, count_evaluations
-from odelib.records import RESULTS, Run, load_weights, try_to_write
+from odelib.records import RESULTS, Run, load_class_names, load_weights, try_to_write
 from odelib.runs import Finished, inside, is_finished, run
 from odelib.signals import Handled, interrupt
 from odelib.studies import STUDIES
 from odelib.studies.results import stale
 from odelib.training import EVALUATED_AT_ONCE, default_device, evaluate
+from odelib.trial import try_one_picture
 
 Device = Literal["auto", "cpu", "cuda"]
 if TYPE_CHECKING:  # which reads no lists that are computed
@@ -118,9 +119,15 @@ class Evaluate:
                 f"these weights are for {fits[0]} channels and {fits[1]} classes; "
                 f"{config.dataset} has {channels} and {classes}"
             )
+        names = load_class_names(self.weights)
+        if names is not None and names != data.classes:
+            raise OptionError(
+                f"these weights know the classes {', '.join(names)}; {config.dataset} has {', '.join(data.classes)}"
+            )
         test = data.test.to(device)
+        try_one_picture(model.to(device), test)
         with count_evaluations(model) as seen:
-            loss, accuracy = evaluate(model.to(device), test)
+            loss, accuracy = evaluate(model, test)
         nfe = seen.n / -(-len(test) // EVALUATED_AT_ONCE)
         print(f"{config.dataset}: accuracy {accuracy:.2%} of {len(test):,} test images, loss {loss:.4f}, NFE {nfe:.1f}")
 
@@ -267,6 +274,9 @@ class Benchmark:
             value = getattr(self, option)
             if value is not None and value < 1:
                 raise OptionError(f"{option} must be positive, got {value}")
+        cores = os.cpu_count() or 1
+        if self.threads is not None and self.threads > cores:
+            raise OptionError(f"threads must be at most the {cores} cores of this machine, got {self.threads}")
         path, how = inside(self.out, self.name), MEASUREMENTS["benchmark"]
         if path.exists() and not self.confirm:
             raise RecordError(f"{path} holds a benchmark; move it away to measure again, or choose another name")
@@ -329,6 +339,8 @@ _GO_ON = "the same command goes on"
 def main(argv: list[str] | None = None) -> int:
     """Run one command; return its exit code: 0 done, 2 what went wrong, in one line, 128 + a signal that came."""
     argv = sys.argv[1:] if argv is None else argv
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a class may have a name that the terminal cannot show
     if argv == ["--version"]:
         print(f"odelib {__version__}")
         return 0
@@ -357,7 +369,7 @@ def main(argv: list[str] | None = None) -> int:
             print(f"odelib: stopped, since nobody reads what it prints; {_GO_ON}", file=sys.stderr)
             return 130
     except (Error, FloatingPointError, OSError) as error:
-        print(f"odelib: {error}", file=sys.stderr)
+        print(f"odelib: {printable(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
         said = str(stop) or f"interrupted; {_GO_ON if trains else 'nothing was written'}"

@@ -34,5 +34,9 @@ class Interrupted(KeyboardInterrupt):
 def in_one_line(error: object) -> str:
     """What another library's error says, in one printable line of some length; some have nothing but their name."""
     said = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
-    said = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in said)
-    return said if len(said) <= _LONGEST else f"{said[:_LONGEST]} ..."
+    return printable(said if len(said) <= _LONGEST else f"{said[:_LONGEST]} ...")
+
+
+def printable(text: str) -> str:
+    """A text in one line that a terminal shows and does not obey: other characters by their escapes."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)

@@ -52,7 +52,8 @@ def _found(folder: Path) -> tuple[tuple[str, ...], list[tuple[Path, int]]]:
     classes = sorted(place.name for place in folder.iterdir() if place.is_dir())
     if len(classes) < 2:
         raise DataError(f"{folder} needs two classes at least, each a folder of pictures, and has {len(classes)}")
-    here, found = folder.resolve(), []
+    found: list[tuple[Path, int]] = []
+    here = folder.resolve()
     seen = {here, *here.parents}
     for label, name in enumerate(classes):
         if not name.isprintable():

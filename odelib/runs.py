@@ -31,6 +31,7 @@ from odelib.models import count_parameters
 from odelib.records import Environment, Extension, Run, load_tensors, save_weights, sweep, try_to_write
 from odelib.signals import Wish
 from odelib.training import EpochMetrics, Progress, fit, make_optimizer, steps_per_epoch
+from odelib.trial import try_one_picture
 
 SAVED_EVERY = 30.0  # seconds: the work that a power failure may take
 
@@ -77,9 +78,9 @@ def run(
     nothing else; the record says since when. A finished one must have been made with `keep_optimizer`: its weights then
     hold the optimiser's tensors too.
 
-    Raises Finished where it is finished; RecordError when `path` holds a run of another config or of other images,
-    cannot be written, or is in the hands of another process (Locked); FloatingPointError when it diverges, with the
-    last good state kept.
+    Raises Finished where it is finished; OptionError where the images do not pass the network; RecordError when `path`
+    holds a run of another config or of other images, cannot be written, or is in the hands of another process (Locked);
+    FloatingPointError when it diverges, with the last good state kept.
     """
     if is_finished(path) and not extend:
         _refuse(path, Run.load(path), config)
@@ -91,6 +92,7 @@ def run(
         kept = _kept(path, config, extend)
         digest, data, environment = data.digest(), data.to(device), Environment.here(device)
         model = build(config, data).to(device)
+        try_one_picture(model, data.train, alone=min(config.batch_size, len(data.train)) == 1)
         optimizer = make_optimizer(model, config)
         record, progress = Run(config, count_parameters(model), environment, data=digest), Progress()
         if kept is not None:
