@@ -47,7 +47,7 @@ class Options:
     def _must_be_at_most(self, most: int, *names: str) -> None:
         for name in names:
             if getattr(self, name) > most:
-                raise OptionError(f"{name} must be at most {most:,}, got {getattr(self, name)}")
+                raise OptionError(f"{name} must be at most {most}, got {getattr(self, name)}")
 
     def _must_be_a_share(self, *names: str) -> None:
         for name in names:

@@ -62,9 +62,7 @@ def _found(folder: Path) -> tuple[tuple[str, ...], list[tuple[Path, int]]]:
         for place, files in sorted(_folders(folder / name, seen)):
             found += [(place / file, label) for file in sorted(files) if file.lower().endswith(IMG_EXTENSIONS)]
         if len(found) == before:
-            raise DataError(
-                f"{folder}: the class {name} has no pictures; their names end in {' '.join(IMG_EXTENSIONS)}"
-            )
+            raise DataError(f"{folder}: the class {name} has no pictures (files *{', *'.join(IMG_EXTENSIONS)})")
     return tuple(classes), found
 
 
@@ -93,6 +91,6 @@ def _picture(path: Path) -> Image.Image:
             picture = Image.fromarray((np.asarray(picture) / 257).round().astype(np.uint8))
         elif picture.mode in ("I", "F"):
             raise ValueError(
-                f"what is white in its numbers of 32 bits (mode {picture.mode}) no file says; take 8 or 16"
+                f"its numbers have 32 bits (mode {picture.mode}), of which no file says what is white; take 8 or 16"
             )
         return picture.convert("RGB")
