@@ -32,7 +32,7 @@ def test_numbers_of_16_bits_are_scaled_to_8(tmp_path, pets):
 HELD = [None, "FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_90", "TRANSVERSE", "ROTATE_270"]
 
 
-@pytest.mark.parametrize("orientation, held", enumerate(HELD, start=1))
+@pytest.mark.parametrize("orientation, held", list(enumerate(HELD, start=1)))
 @pytest.mark.parametrize("kind", ["png", "jpeg"])
 def test_a_picture_is_upright_however_the_camera_was_held(pets, orientation, held, kind):
     """A white quarter is to be at the top left."""
