@@ -110,7 +110,7 @@ def _read(file: Path) -> Checkpoint:
         if progress.step and not _is_state(progress.random):
             raise ValueError("no state of torch's generator")
     except ValueError as error:
-        raise RecordError(f"{file} holds no progress of a training ({error})") from error
+        raise RecordError(f"{file} holds no progress of a training ({in_one_line(error)})") from error
     return Checkpoint(file, record, progress, tensors)
 
 

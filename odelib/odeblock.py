@@ -298,7 +298,7 @@ class ODEBlock(nn.Module):
 # What torchdiffeq's assertions begin with, and what they mean; others are somebody else's.
 _ASSERTIONS = {
     "max_num_steps exceeded": f"max_steps={MAX_STEPS} reached",
-    "underflow in dt": "the step size vanished: f is steep, jumps or is not finite",
+    "underflow in dt": "the step size vanished (underflow in dt): f is steep, jumps or is not finite",
     "non-finite values in state": "the state is not finite",
 }
 

@@ -164,7 +164,7 @@ class Record:
             record = as_dataclass(cls, values)
             record.check()
         except ValueError as error:
-            raise RecordError(f"{path} is not a record of odelib: {error}") from error
+            raise RecordError(f"{path} is not a record of odelib: {in_one_line(error)}") from error
         return record
 
     def check(self) -> None:
