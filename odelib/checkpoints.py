@@ -6,12 +6,12 @@ import warnings
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import dacite
 import torch
 from torch import Tensor, nn
 
-from odelib.errors import RecordError
+from odelib.errors import RecordError, in_one_line
 from odelib.records import Run, load_tensors, save_tensors
+from odelib.strict_json import as_dataclass, dumps, loads
 from odelib.training import Progress
 
 
@@ -40,7 +40,7 @@ def save_checkpoint(
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     tensors |= optimizer_tensors(optimizer)
     tensors |= {f"random.{index}": state for index, state in enumerate(progress.random)}
-    texts = {"record": record.to_json(), "progress": json.dumps(asdict(replace(progress, random=())))}
+    texts = {"record": record.to_json(), "progress": dumps(asdict(replace(progress, random=())))}
     now, before = checkpoint_files(path)
     save_tensors(now, tensors, {**texts, "digest": _digest(tensors, texts)}, before)
 
@@ -102,15 +102,15 @@ def _read(file: Path) -> Checkpoint:
     if "progress" not in texts:  # as checkpoints were before they were made within an epoch
         return Checkpoint(file, record, Progress(len(record.metrics) + 1), tensors)
     try:
-        progress = dacite.from_dict(Progress, json.loads(texts["progress"]), dacite.Config(strict=True, cast=[tuple]))
+        progress = as_dataclass(Progress, loads(texts["progress"]))
         if progress.epoch != len(record.metrics) + 1 or progress.step < 0:
             raise ValueError(f"epoch {progress.epoch}, where the record has {len(record.metrics)}")
         names = sorted((name for name in tensors if name.startswith("random.")), key=lambda name: int(name[7:]))
         progress = replace(progress, random=tuple(tensors.pop(name) for name in names))
         if progress.step and not _is_state(progress.random):
             raise ValueError("no state of torch's generator")
-    except (ValueError, TypeError, AttributeError, dacite.DaciteError) as error:
-        raise RecordError(f"{file} holds no progress of a training ({error})") from error
+    except ValueError as error:
+        raise RecordError(f"{file} holds no progress of a training ({in_one_line(error)})") from error
     return Checkpoint(file, record, progress, tensors)
 
 
@@ -146,8 +146,7 @@ def restore(kept: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer
         _must_fit(state, model, optimizer)
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     except (KeyError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())  # torch writes a line per tensor
-        raise RecordError(f"{kept.file} does not fit this run ({reason}); it is left as it is") from error
+        raise RecordError(f"{kept.file} does not fit this run ({in_one_line(error)}); it is left as it is") from error
 
 
 def _must_fit(state: dict[int, dict[str, Tensor]], model: nn.Module, optimizer: torch.optim.Optimizer) -> None:

@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from typing import Annotated, Any, Literal
 
 from odelib import __version__
-from odelib.errors import Error, OptionError, memory_for
+from odelib.errors import Error, OptionError, memory_for, printable
 from odelib.signals import Handled, interrupt
 
 # What the extra `train` of pyproject.toml installs, by the names that are imported.
@@ -100,6 +100,8 @@ def main(argv: list[str] | None = None) -> int:
     that came.
     """
     argv = sys.argv[1:] if argv is None else argv
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a class may have a name that the terminal cannot show
     trains = False
     try:
         with Handled(interrupt):
@@ -119,7 +121,7 @@ def main(argv: list[str] | None = None) -> int:
             print(f"odelib: stopped, since nobody reads what it prints; {_GO_ON}", file=sys.stderr)
             return 130
     except (Error, FloatingPointError, OSError) as error:
-        print(f"odelib: {_of_output(error) or error}", file=sys.stderr)
+        print(f"odelib: {printable(_of_output(error) or str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
         said = str(stop) or f"interrupted; {_GO_ON if trains else 'nothing was written'}"

@@ -115,8 +115,9 @@ class Evaluate:
     def __call__(self) -> None:
         from odelib.data import load_dataset
         from odelib.odeblock import LIBRARIES, Solver, change_solver, count_evaluations
-        from odelib.records import load_weights
+        from odelib.records import load_class_names, load_weights
         from odelib.training import EVALUATED_AT_ONCE, evaluate
+        from odelib.trial import try_one_picture
 
         device = _device(self.device)
         model, trained = load_weights(self.weights)
@@ -135,9 +136,16 @@ class Evaluate:
                 f"these weights are for {fits[0]} channels and {fits[1]} classes; "
                 f"{config.dataset} has {channels} and {classes}"
             )
-        test = data.test.to(device)
-        with memory_for(self.weights), count_evaluations(model) as seen:
-            loss, accuracy = evaluate(model.to(device), test)
+        names = load_class_names(self.weights)
+        if names is not None and names != data.classes:
+            raise OptionError(
+                f"these weights know the classes {', '.join(names)}; {config.dataset} has {', '.join(data.classes)}"
+            )
+        with memory_for(self.weights):
+            test = data.test.to(device)
+            try_one_picture(model.to(device), test)
+            with count_evaluations(model) as seen:
+                loss, accuracy = evaluate(model, test)
         nfe = seen.n / -(-len(test) // EVALUATED_AT_ONCE)
         print(f"{config.dataset}: accuracy {accuracy:.2%} of {len(test):,} test images, loss {loss:.4f}, NFE {nfe:.1f}")
 
@@ -232,7 +240,6 @@ class Study:
     def _train(self, study: "studies.Study", out: Path, device: "torch.device") -> None:
         from odelib.data import load_dataset
         from odelib.locks import Locked
-        from odelib.records import Run
         from odelib.runs import Finished, is_finished
         from odelib.studies.results import stale
 
@@ -240,7 +247,8 @@ class Study:
         for case, seed in _share(list(study.planned(self.case, self.seed)), self.shard):
             config, path = study.config(case, seed), study.record_path(case, seed, out)
             try:
-                epochs = len(Run.load(path).metrics) if path.exists() else 0
+                record = study.record(case, seed, out)
+                epochs = len(record.metrics) if record else 0
                 print(f"{path.stem:24} {epochs} of {config.epochs} epochs   {path}", flush=True)
                 if not self.status and not is_finished(path, config):
                     data = load_dataset(config.dataset, self.data, config.image_size)
@@ -314,6 +322,9 @@ class Benchmark:
             value = getattr(self, option)
             if value is not None and value < 1:
                 raise OptionError(f"{option} must be positive, got {value}")
+        cores = os.cpu_count() or 1
+        if self.threads is not None and self.threads > cores:
+            raise OptionError(f"threads must be at most the {cores} cores of this machine, got {self.threads}")
         path, how = inside(folder, self.name), MEASUREMENTS["benchmark"]
         if path.exists() and not self.confirm:
             raise RecordError(f"{path} holds a benchmark; move it away to measure again, or choose another name")

@@ -8,9 +8,13 @@ from dataclasses import asdict, dataclass, fields, replace
 import torch
 
 from odelib.data import Dataset, Selection
-from odelib.models import ImageClassifier, Network, Normalize
-from odelib.odeblock import Solver
+from odelib.errors import OptionError
+from odelib.machine import beyond_memory
+from odelib.models import ImageClassifier, Network, Normalize, count_parameters
+from odelib.odeblock import MAX_STEPS, Solver
 from odelib.training import Training
+
+FINEST = 10 * torch.finfo(torch.float32).eps / 2  # a tolerance that rounding, at most eps / 2, leaves to the steps
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,15 @@ class Config(Training, Solver, Network, Selection):
 
     __str__ = object.__str__  # all options, where a Solver names its own
 
+    def _check(self) -> None:
+        if self.adaptive and max(self.rtol, self.atol) < FINEST:
+            raise OptionError(
+                f"rtol or atol must be at least {FINEST:.1g}, ten times the precision of the 32 bit numbers that a run "
+                f"computes with, got rtol={self.rtol:g}, atol={self.atol:g}"
+            )
+        if self.step_size is not None and 0 < self.step_size < 1 / MAX_STEPS:
+            raise OptionError(f"step_size must be at least {1 / MAX_STEPS:g}, got {self.step_size:g}")
+
     def case(self) -> str:
         """A file name for this config, whatever its seed: the main choices in words, all of them in a digest."""
         options = asdict(replace(self, seed=0))
@@ -34,6 +47,11 @@ class Config(Training, Solver, Network, Selection):
         dataset = self.dataset.rstrip("/").split("/")[-1]
         solver = f"-{self.gradient}-{self.method}" if self.network == "odenet" else ""
         return f"{dataset}-{self.network}{solver}-{digest}"
+
+    def changes(self, new: "Config") -> str:
+        """In words, the options that another config has otherwise."""
+        old, others = asdict(self), asdict(new)
+        return ", ".join(f"{name} {old[name]!r} (now {others[name]!r})" for name in old if old[name] != others[name])
 
     def options(self) -> str:
         """The command-line options that make this config out of the defaults."""
@@ -63,8 +81,14 @@ PRESETS = {
 def build(config: Config, data: Dataset) -> ImageClassifier:
     """The network that `config` describes for the images of `data`, with first weights drawn from `config.seed`.
 
-    With `normalize` it takes mean and deviation of the images that `data` trains on.
+    With `normalize` it takes mean and deviation of the images that `data` trains on. Raises OptionError for more
+    weights than the memory holds.
     """
+    with torch.device("meta"):  # which has shapes and no memory
+        size = count_parameters(ImageClassifier(config, config, data.channels, len(data.classes)))
+    too_much = beyond_memory(8 * size)
+    if too_much:
+        raise OptionError(f"{size:,} parameters and their gradients take {too_much}; take a smaller width")
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.seed)  # torch.manual_seed would change CUDA's generators too
         model = ImageClassifier(config, config, data.channels, len(data.classes))

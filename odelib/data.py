@@ -3,8 +3,6 @@
 import hashlib
 import os
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from http.client import HTTPException
@@ -13,15 +11,15 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
-from odelib.errors import DataError, OptionError
+from odelib.arrays import read_arrays
+from odelib.errors import DataError, OptionError, in_one_line
 from odelib.options import Options
+from odelib.pictures import read_pictures
 from odelib.shapes import Float, Int64, UInt8
 
 SAMPLES = Path(__file__).parent / "samples"
-ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
 @dataclass(frozen=True)
@@ -123,8 +121,13 @@ NAMES = tuple(SETS)
 
 
 def data_root(root: str | Path | None = None) -> Path:
-    """Where full data sets are kept: `root`, else $ODELIB_DATA, else ~/.cache/odelib."""
-    return Path(root or os.environ.get("ODELIB_DATA") or Path.home() / ".cache" / "odelib").expanduser()
+    """Where full data sets are kept: `root`, else $ODELIB_DATA, else ~/.cache/odelib. Raises DataError."""
+    try:
+        return Path(root or os.environ.get("ODELIB_DATA") or Path.home() / ".cache" / "odelib").expanduser()
+    except RuntimeError as error:  # a user who is not there, or has no home
+        raise DataError(
+            f"no folder for data sets ({in_one_line(error)}); name one by --data or $ODELIB_DATA"
+        ) from error
 
 
 def load_dataset(name: str, root: str | Path | None = None, image_size: int = 64) -> Dataset:
@@ -143,7 +146,7 @@ def load_dataset(name: str, root: str | Path | None = None, image_size: int = 64
             _download(name, download, path)
         return _read(name, classes, path, again="delete it to have it downloaded again")
     for folder in (Path(name), data_root(root) / name):
-        if folder.is_dir():
+        if os.path.isdir(folder):  # which takes names that no file can have
             return _read_folder(folder, image_size)
     folders = f"a folder of images, by its path or its name in {data_root(root)}"
     raise DataError(f"no data set {name!r}: choose from {', '.join(NAMES)}, or {folders}")
@@ -158,51 +161,29 @@ def prepare(data: Dataset, selection: Selection) -> Dataset:
 
 def _read(name: str, classes: tuple[str, ...], path: Path, again: str) -> Dataset:
     try:
-        file = np.load(path)
-        if not isinstance(file, np.lib.npyio.NpzFile):
-            raise ValueError("a single array, not an npz file")
-        with file:
-            missing = [key for key in ARRAYS if key not in file]
-            if missing:
-                raise DataError(f"{path} lacks {', '.join(missing)}; {again}")
-            arrays = {key: file[key] for key in ARRAYS}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path} cannot be read ({error}); {again}") from error
+        arrays = read_arrays(path, len(classes))
+    except DataError as error:
+        raise DataError(f"{error}; {again}") from error
     splits = []
     for split in ("train", "test"):
-        images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
-        if images.ndim != 4 or images.dtype != np.uint8 or labels.shape != images.shape[:1] or not len(labels):
-            raise DataError(
-                f"{path}: {split}_images must be (N, H, W, C) uint8 with one label each, "
-                f"got {images.shape} {images.dtype} and labels {labels.shape}; {again}"
-            )
-        if labels.dtype.kind not in "ui" or labels.min() < 0 or labels.max() >= len(classes):
-            raise DataError(
-                f"{path}: {split}_labels must be whole numbers from 0 to {len(classes) - 1}, "
-                f"got {labels.dtype} from {labels.min()} to {labels.max()}; {again}"
-            )
         # A clone, since contiguous() leaves the strides of images of one channel, and convolutions then take them for
         # channels last, which is slower on a CPU.
-        pixels = torch.from_numpy(images).permute(0, 3, 1, 2).clone(memory_format=torch.contiguous_format)
-        splits.append(Images(pixels, torch.from_numpy(labels).long()))
-    train, test = splits
-    if train.images.shape[1:] != test.images.shape[1:]:
-        shapes = [tuple(part.images.shape[1:]) for part in splits]
-        raise DataError(f"{path}: train_images and test_images differ in shape, (C, H, W) {shapes}; {again}")
-    return Dataset(name, classes, train, test)
-
-
-def _first_line(error: Exception) -> str:
-    """What an error says, cut to one line; some say nothing but their name."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+        images = torch.from_numpy(arrays[f"{split}_images"]).permute(0, 3, 1, 2)
+        pixels = images.clone(memory_format=torch.contiguous_format)
+        splits.append(Images(pixels, torch.from_numpy(arrays[f"{split}_labels"])))
+    return Dataset(name, classes, *splits)
 
 
 def _download(name: str, kind: str, path: Path) -> None:
     from torchvision import datasets  # late, since its import takes longer than torch's own
 
     arrays = {}
+    failed = f"{name} could not be downloaded to {path}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{failed} ({in_one_line(error)}); choose a folder by --data or $ODELIB_DATA") from error
+    try:
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             for split in ("train", "test"):
                 which = {"split": split} if kind == "SVHN" else {"train": split == "train"}
@@ -220,32 +201,18 @@ def _download(name: str, kind: str, path: Path) -> None:
             finished.replace(path)  # so that an interrupted download never leaves half a file
     except (OSError, RuntimeError, HTTPException) as error:
         raise DataError(
-            f"{name} could not be downloaded to {path} ({_first_line(error)}); "
+            f"{failed} ({in_one_line(error)}); "
             f"connect to the network, or put {path.name} there, or take a set whose name ends in -sample"
         ) from error
 
 
 def _read_folder(folder: Path, size: int) -> Dataset:
-    from torchvision import datasets  # late, as above
-    from torchvision.transforms import v2 as transforms
-
-    shape = transforms.Compose([transforms.Resize(size), transforms.CenterCrop(size), transforms.PILToTensor()])
     splits, classes = [], {}
     for split in ("train", "val"):
         if not (folder / split).is_dir():
             raise DataError(f"{folder} has no folder {split}/; images belong in {folder}/{split}/<class>/")
-        try:
-            part = datasets.ImageFolder(str(folder / split))
-        except FileNotFoundError as error:
-            raise DataError(f"{folder / split}: {_first_line(error)}") from error
-        images = []
-        for path, _ in part.samples:
-            try:
-                images.append(shape(part.loader(path)))
-            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # damaged or huge
-                raise DataError(f"{path} is no image that can be read ({_first_line(error)})") from error
-        splits.append(Images(torch.stack(images), torch.tensor(part.targets)))
-        classes[split] = tuple(part.classes)
+        classes[split], pictures, labels = read_pictures(folder / split, size)
+        splits.append(Images(pictures, labels))
     if classes["train"] != classes["val"]:
         different = sorted(set(classes["train"]) ^ set(classes["val"]))
         raise DataError(f"{folder}: train/ and val/ must have the same classes, only one has {', '.join(different)}")

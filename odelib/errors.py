@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+_LONGEST = 300  # characters of another library's message
+
 
 class Error(Exception):
     """Base of all errors of odelib. The message says what was wrong and what is allowed, or what to try."""
@@ -53,3 +55,14 @@ def memory_for(what: object) -> Iterator[None]:
         wanted = f" for another {tried[1]}" if tried else ""
         remedy = "smaller batches, images or networks take less"
         raise OutOfMemory(f"{what}: there is not enough memory{wanted}; {remedy}") from error
+
+
+def in_one_line(error: object) -> str:
+    """What another library's error says, in one printable line of some length; some have nothing but their name."""
+    said = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
+    return printable(said if len(said) <= _LONGEST else f"{said[:_LONGEST]} ...")
+
+
+def printable(text: str) -> str:
+    """A text in one line that a terminal shows and does not obey: other characters by their escapes."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)

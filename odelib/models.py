@@ -45,6 +45,9 @@ class Network(Options):
         self._must_be_positive("width", "blocks", "scales")
         self._must_be_a_share("dropout", "block_dropout")
         self._must_not_be_negative("extra_channels", "kinetic", "jacobian")
+        self._must_be_at_most(2**16, "width", "extra_channels")  # beyond which sizes overflow before memory does
+        self._must_be_at_most(1000, "blocks")
+        self._must_be_at_most(16, "scales")
         if self.width > 32 and self.width % 32:
             raise OptionError(f"width above 32 must be a multiple of 32 (GroupNorm has 32 groups), got {self.width}")
         channels = self.width + self.extra_channels

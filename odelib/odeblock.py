@@ -16,7 +16,7 @@ from torchdiffeq._impl.odeint import SOLVERS
 from torchdiffeq._impl.solvers import AdaptiveStepsizeODESolver, FixedGridODESolver
 
 from odelib import gradients, solvers
-from odelib.errors import OptionError
+from odelib.errors import OptionError, SolverError
 from odelib.options import Options
 from odelib.products import ProductODEfunc
 from odelib.shapes import Float
@@ -51,6 +51,7 @@ LIBRARIES = {
 
 
 LEAST_TOLERANCE = 1e-5  # with products, by the rounding errors of their largest tiles
+MAX_STEPS = 10_000  # of one solve, after which to give up, as `odelib.solvers.odeint` does by itself
 
 
 @dataclass(frozen=True)
@@ -271,14 +272,18 @@ class ODEBlock(nn.Module):
 
     def _solve_by_torchdiffeq(self, f: Dynamics, z: Tensor, times: list[float]) -> Tensor:
         s, grid = self.solver, self._grid(times)
-        options = grid | {"interp": "cubic"} if grid and len(times) > 2 else grid
-        solver: dict[str, Any] = dict(method=s.method, rtol=s.rtol, atol=s.atol, options=options)
+        options: dict[str, Any] = {"max_num_steps": MAX_STEPS} if s.adaptive else grid
         moments = torch.tensor(times, dtype=torch.promote_types(z.dtype, torch.float32), device=z.device)
-        if s.gradient == "direct":
-            return odeint(f, z, moments, **solver)
-        if s.gradient == "seminorm":
-            solver["adjoint_options"] = {"norm": "seminorm"}
-        return odeint_adjoint(f, z, moments, adjoint_params=self._parameters_of_f, **solver)
+        if grid:
+            solvers.grid_points(moments, grid["step_size"], MAX_STEPS)  # raises SolverError for too many
+            options = grid | {"interp": "cubic"} if len(times) > 2 else grid
+        solver: dict[str, Any] = dict(method=s.method, rtol=s.rtol, atol=s.atol, options=options)
+        with _assertions_in_words():
+            if s.gradient == "direct":
+                return odeint(f, z, moments, **solver)
+            if s.gradient == "seminorm":
+                solver["adjoint_options"] = options | {"norm": "seminorm"}
+            return odeint_adjoint(f, z, moments, adjoint_params=self._parameters_of_f, **solver)
 
     def _solve_by_odelib(self, f: Dynamics, z: Tensor, times: list[float]) -> Tensor:
         s, theta = self.solver, self._parameters_of_f
@@ -305,6 +310,32 @@ class ODEBlock(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.solver}, t from {self.t0:g} to {self.t1:g}"
+
+
+# What torchdiffeq's assertions begin with, and what they mean; others are somebody else's.
+_ASSERTIONS = {
+    "max_num_steps exceeded": f"max_steps={MAX_STEPS} reached",
+    "underflow in dt": "the step size vanished (underflow in dt): f is steep, jumps or is not finite",
+    "non-finite values in state": "the state is not finite",
+}
+
+
+def in_words(error: AssertionError) -> str | None:
+    """What an assertion of torchdiffeq means, and what to try; None for somebody else's."""
+    found = [why for said, why in _ASSERTIONS.items() if str(error).startswith(said)]
+    return f"{found[0]}; try a larger tolerance, a smoother f or a fixed grid" if found else None
+
+
+@contextmanager
+def _assertions_in_words() -> Iterator[None]:
+    """Raise SolverError where torchdiffeq fails an assertion. (Those of a backward pass autograd hands on.)"""
+    try:
+        yield
+    except AssertionError as error:
+        why = in_words(error)
+        if why is None:
+            raise
+        raise SolverError(why) from error
 
 
 def ode_blocks(model: nn.Module) -> list[ODEBlock]:

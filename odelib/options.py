@@ -2,6 +2,8 @@
 
 import math
 import numbers
+import reprlib
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -15,8 +17,8 @@ class Options:
     """Base of `Solver`, `Network`, `Training`, `Selection`, and of `Config`, which is all of them.
 
     A field takes values of its annotated type: a whole number also where a float is asked for (lr=1 is lr=1.0), numbers
-    of numpy too, floats that are finite, strings that are not empty. What else must hold a subclass says in `_check`.
-    Raises OptionError.
+    of numpy too, floats that are finite, whole numbers of at most 64 bits, strings that are printable and not empty.
+    What else must hold a subclass says in `_check`. Raises OptionError.
     """
 
     def __post_init__(self) -> None:
@@ -42,6 +44,11 @@ class Options:
             if getattr(self, name) < 0:
                 raise OptionError(f"{name} must not be negative, got {getattr(self, name)}")
 
+    def _must_be_at_most(self, most: int, *names: str) -> None:
+        for name in names:
+            if getattr(self, name) > most:
+                raise OptionError(f"{name} must be at most {most}, got {getattr(self, name)}")
+
     def _must_be_a_share(self, *names: str) -> None:
         for name in names:
             if not 0 <= getattr(self, name) < 1:
@@ -55,19 +62,32 @@ def _fitted(name: str, value: Any, kind: Any) -> Any:
     """The value of a field as its type wants it. Raises OptionError where it does not fit."""
     allowed = get_args(kind)
     if get_origin(kind) is Literal:
-        if not any(value == choice and type(value) is type(choice) for choice in allowed):
-            raise OptionError(f"unknown {name} {value!r}; choose from {', '.join(map(str, allowed))}")
+        if not any(type(value) is type(choice) and value == choice for choice in allowed):
+            raise OptionError(f"unknown {name} {_shown(value)}; choose from {', '.join(map(str, allowed))}")
         return value
     if get_origin(kind) is tuple:  # tuple[int, ...]
         if not isinstance(value, (tuple, list)):
-            raise OptionError(f"{name} must be several values in a row, got {value!r}")
+            raise OptionError(f"{name} must be several values in a row, got {_shown(value)}")
         return tuple(_fitted(name, part, allowed[0]) for part in value)
     if type(None) in allowed:  # float | None
         return None if value is None else _fitted(name, value, allowed[0])
+    found = value
     number: type | None = {int: numbers.Integral, float: numbers.Real}.get(kind)
     if number and isinstance(value, number) and type(value) is not bool:
-        value = kind(value)
-    fits = type(value) is kind and (kind is not float or math.isfinite(value)) and (kind is not str or value.strip())
+        with suppress(ArithmeticError, ValueError):  # a fraction of huge numbers, say, has no float
+            found = kind(value)
+    fits = type(found) is kind and (kind is not float or math.isfinite(found)) and (kind is not str or found.strip())
     if not fits:
-        raise OptionError(f"{name} must be {_KINDS[kind]}, got {value!r}")
-    return value
+        raise OptionError(f"{name} must be {_KINDS[kind]}, got {_shown(value)}")
+    if kind is int and not -(2**63) <= found < 2**63:
+        raise OptionError(f"{name} must have at most 64 bits, got {_shown(value)}")
+    if kind is str and not found.isprintable():  # a record could not be written, or not be shown
+        raise OptionError(f"{name} must be a printable text, got {_shown(value)}")
+    return found
+
+
+def _shown(value: Any) -> str:
+    """A value as a message names it; some are too long, and Python does not even write out the largest numbers."""
+    with suppress(Exception):
+        return reprlib.repr(value)
+    return f"one of type {type(value).__name__}"

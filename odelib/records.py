@@ -4,21 +4,20 @@ Written whole or not at all, never unpickled. A record says where it was made, a
 """
 
 import glob
-import json
+import math
 import os
 import platform
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-import dacite
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -27,8 +26,10 @@ from torch import device as Device  # `torch` is a field of Environment
 
 from odelib import __version__, sources
 from odelib.config import Config
-from odelib.errors import RecordError
+from odelib.errors import RecordError, in_one_line
+from odelib.machine import must_be_a_file
 from odelib.models import ImageClassifier
+from odelib.strict_json import as_dataclass, dumps, loads
 from odelib.training import EpochMetrics
 
 
@@ -40,6 +41,8 @@ def _results() -> Path:
 
 
 RESULTS = _results()
+
+VERSION = 1  # of the files that are written; those without a number are of version 1
 
 # What changes the speed of the processor, the memory that is held, or who computes, by the beginning of its name.
 SETTINGS = ("GOMP_", "KMP_", "LD_PRELOAD", "MALLOC_", "MKL_", "OMP_", "PYTORCH_", "TORCH_", "WORLD_SIZE")
@@ -132,26 +135,48 @@ class Record:
     environment: Environment
 
     def save(self, path: str | Path) -> None:
-        write_atomically(Path(path), lambda part: part.write_text(self.to_json() + "\n", encoding="utf-8"))
+        """Write it. Raises RecordError, also for a figure that is no finite number."""
+        try:
+            text = self.to_json() + "\n"
+        except ValueError as error:
+            raise RecordError(f"{path} cannot be written ({error})") from error
+        write_atomically(Path(path), lambda part: part.write_text(text, encoding="utf-8"))
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=1)  # type: ignore[call-overload]  # every subclass is a dataclass
+        values = asdict(self)  # type: ignore[call-overload]  # every subclass is a dataclass
+        return dumps({"version": VERSION, **values}, indent=1)
 
     @classmethod
     def load(cls: type[R], path: str | Path) -> R:
         """Read a record. Raises RecordError, naming the file and the field, when it is not one."""
         try:
+            must_be_a_file(Path(path))
             text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise RecordError(f"{path} cannot be read ({getattr(error, 'strerror', None) or error})") from error
+        except (OSError, ValueError) as error:  # a name or a text that is none
+            raise RecordError(f"{path} cannot be read ({in_one_line(error)})") from error
         return cls.from_json(text, path)
 
     @classmethod
     def from_json(cls: type[R], text: str, path: str | Path) -> R:
         try:
-            return dacite.from_dict(cls, json.loads(text), dacite.Config(strict=True, cast=[tuple]))
-        except (ValueError, TypeError, AttributeError, dacite.DaciteError) as error:
-            raise RecordError(f"{path} is not a record of odelib: {error}") from error
+            values = loads(text)
+            _must_be_known(values.pop("version", 1), path)
+            record = as_dataclass(cls, values)
+            record.check()
+        except ValueError as error:
+            raise RecordError(f"{path} is not a record of odelib: {in_one_line(error)}") from error
+        return record
+
+    def check(self) -> None:
+        """Raise ValueError where figures contradict each other, or cannot be."""
+
+
+def _must_be_known(version: Any, path: str | Path) -> None:
+    """Raise ValueError for what is no version of a file, RecordError for one that only a newer odelib can read."""
+    if type(version) is not int or version < 1:
+        raise ValueError(f"the version must be a whole number from 1, got {version!r}")
+    if version > VERSION:
+        raise RecordError(f"{path} was written by a newer odelib (version {version} of its files); install that one")
 
 
 @dataclass(frozen=True)
@@ -185,6 +210,20 @@ class Run(Record):
     def finished(self) -> bool:
         return len(self.metrics) == self.config.epochs
 
+    def check(self) -> None:
+        """Raise ValueError where epochs are out of order, or a figure is out of its range."""
+        if len(self.metrics) > self.config.epochs:
+            raise ValueError(f"it has {len(self.metrics)} epochs of {self.config.epochs}")
+        for number, metrics in enumerate(self.metrics, start=1):
+            if metrics.epoch != number:
+                raise ValueError(f"where epoch {number} should be, epoch {metrics.epoch} is")
+            for name, value in vars(metrics).items():
+                most = 1 if name.endswith("accuracy") else math.inf
+                if value is not None and not 0 <= value <= most:
+                    raise ValueError(f"{name} of epoch {number} cannot be {value}")
+            if metrics.test_accuracy is None and metrics.validation_accuracy is None:
+                raise ValueError(f"epoch {number} has neither a test accuracy nor a validation accuracy")
+
     @property
     def last(self) -> EpochMetrics:
         """The last epoch, which is the result that is reported."""
@@ -192,27 +231,69 @@ class Run(Record):
 
 
 def save_weights(
-    path: str | Path, model: ImageClassifier, config: Config, more: Mapping[str, Tensor] | None = None
+    path: str | Path,
+    model: ImageClassifier,
+    config: Config,
+    names: Sequence[str] = (),
+    more: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write the model's tensors, with the config and the sizes that rebuild it, as one safetensors file.
 
-    `more` are tensors of its optimiser, `optimizer.<...>`, which `load_weights` leaves out.
+    `names` are those of its classes, if they are known. `more` are tensors of its optimiser, `optimizer.<...>`, which
+    `load_weights` leaves out.
     """
-    sizes = {"channels": str(model.channels), "classes": str(model.classes)}
-    save_tensors(path, {**model.state_dict(), **(more or {})}, {"config": json.dumps(asdict(config)), **sizes})
+    texts = {"version": str(VERSION), "config": dumps(asdict(config)), "channels": str(model.channels)}
+    texts |= {"classes": str(model.classes), **({"names": dumps({"classes": names})} if names else {})}
+    save_tensors(path, {**model.state_dict(), **(more or {})}, texts)
 
 
 def load_weights(path: str | Path) -> tuple[ImageClassifier, Config]:
     """The model that `save_weights` stored, in eval mode, and its config. Raises RecordError."""
-    tensors, metadata = load_tensors(path)
+    tensors, texts = load_tensors(path)
+    weights = {name: tensor for name, tensor in tensors.items() if not name.startswith("optimizer.")}
     try:
-        config = dacite.from_dict(Config, json.loads(metadata["config"]), dacite.Config(strict=True, cast=[tuple]))
-        model = ImageClassifier(config, config, int(metadata["channels"]), int(metadata["classes"]))
-        model.load_state_dict({name: t for name, t in tensors.items() if not name.startswith("optimizer.")})
-    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError, dacite.DaciteError) as error:
-        reason = " ".join(str(error).split())  # torch writes a line per tensor
-        raise RecordError(f"{path} does not hold a model of odelib: {reason}") from error
+        lacking = [key for key in ("config", "channels", "classes") if key not in texts]
+        if lacking:
+            raise ValueError(f"it says nothing of {', '.join(lacking)}")
+        _must_be_known(int(texts.get("version", 1)), path)
+        config = as_dataclass(Config, loads(texts["config"]))
+        channels, classes = int(texts["channels"]), int(texts["classes"])
+        if min(channels, classes) < 1:
+            raise ValueError(f"it is for {channels} channels and {classes} classes")
+        with torch.device("meta"):  # which has shapes and no memory, until they are seen to fit
+            model = ImageClassifier(config, config, channels, classes)
+        _must_fit(weights, model.state_dict())
+        model.to_empty(device="cpu").load_state_dict(weights)
+    except (ValueError, TypeError, RuntimeError, OverflowError) as error:
+        raise RecordError(f"{path} does not hold a model of odelib: {in_one_line(error)}") from error
     return model.eval(), config
+
+
+def _must_fit(weights: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """Raise ValueError where weights are not those of the network that they should be, or not finite numbers."""
+    if weights.keys() != expected.keys():
+        name = min(weights.keys() ^ expected.keys())
+        raise ValueError(f"{name} is {'missing' if name in expected else 'one too many'}")
+    for name, tensor in weights.items():
+        there, fits = ((tuple(t.shape), t.dtype) for t in (tensor, expected[name]))
+        if there != fits:
+            raise ValueError(f"{name} is {there[0]} {there[1]} where the network has {fits[0]} {fits[1]}")
+        if not tensor.isfinite().all():
+            raise ValueError(f"{name} has numbers that are not finite")
+
+
+def load_class_names(path: str | Path) -> tuple[str, ...] | None:
+    """The names of the classes that weights were trained on; None in older files. Raises RecordError."""
+    text = load_tensors(path)[1].get("names")
+    try:
+        return None if text is None else as_dataclass(_Names, loads(text)).classes
+    except ValueError as error:
+        raise RecordError(f"{path} does not hold a model of odelib: {error}") from error
+
+
+@dataclass(frozen=True)
+class _Names:
+    classes: tuple[str, ...]
 
 
 def save_tensors(
@@ -226,10 +307,13 @@ def save_tensors(
 def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and texts of a safetensors file. Raises RecordError."""
     try:
+        must_be_a_file(Path(path))
+        with open(path, "rb"):
+            pass  # which knows why it cannot be opened
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118  # it is no dict
-    except (OSError, SafetensorError) as error:
-        raise RecordError(f"{path} cannot be read as safetensors ({error})") from error
+    except Exception as error:  # a damaged file can raise anything in those who read it
+        raise RecordError(f"{path} cannot be read as safetensors ({in_one_line(error)})") from error
 
 
 def write_atomically(path: Path, write: Callable[[Path], object], before: Path | None = None) -> None:
@@ -272,7 +356,7 @@ def _beside(path: Path) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
             yield Path(folder) / path.name
     except (OSError, SafetensorError) as error:
-        raise RecordError(f"{path} cannot be written ({getattr(error, 'strerror', None) or error})") from error
+        raise RecordError(f"{path} cannot be written ({in_one_line(error)})") from error
 
 
 def _umask() -> int:

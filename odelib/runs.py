@@ -8,7 +8,7 @@ to say. Weights may be deleted then.
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path, PureWindowsPath
 from typing import NoReturn
 
@@ -33,6 +33,7 @@ from odelib.models import count_parameters
 from odelib.records import Environment, Extension, Run, load_tensors, save_weights, sweep, try_to_write
 from odelib.signals import Wish
 from odelib.training import EpochMetrics, Progress, fit, make_optimizer, steps_per_epoch
+from odelib.trial import try_one_picture
 
 SAVED_EVERY = 30.0  # seconds: the work that a power failure may take
 
@@ -82,9 +83,9 @@ def run(
 
     Of several `processes` (`odelib.distributed`) each calls this alike; the first one reads and writes all files.
 
-    Raises Finished where it is finished; RecordError when `path` holds a run of another config or of other images,
-    cannot be written, or is in the hands of another process (Locked); FloatingPointError when it diverges, with the
-    last good state kept; OptionError where the processes cannot share the batches.
+    Raises Finished where it is finished; OptionError where the images do not pass the network, or the processes cannot
+    share the batches; RecordError when `path` holds a run of another config or of other images, cannot be written, or
+    is in the hands of another process (Locked); FloatingPointError when it diverges, with the last good state kept.
     """
     if processes.first and is_finished(path) and not extend:
         _refuse(path, Run.load(path), config)
@@ -95,6 +96,7 @@ def run(
         kept = processes.from_first(kept)
         digest, data, environment = data.digest(), data.to(device), Environment.here(device)
         model = build(config, data).to(device)
+        try_one_picture(model, data.train, alone=min(config.batch_size, len(data.train)) == 1)
         optimizer = make_optimizer(model, config)
         record, progress = Run(config, count_parameters(model), environment, data=digest), Progress()
         if kept is not None:
@@ -114,7 +116,7 @@ def run(
             if lock:
                 record.save(path)
                 more = optimizer_tensors(optimizer) if keep_optimizer else None
-                save_weights(path.with_suffix(".safetensors"), model, config, more)
+                save_weights(path.with_suffix(".safetensors"), model, config, data.classes, more)
                 last, before = checkpoint_files(path)
                 before.unlink(missing_ok=True)
                 lock.remove()
@@ -219,14 +221,12 @@ def _refuse(path: Path, record: Run, config: Config) -> NoReturn:
 
 def _another(path: Path, was: Config, config: Config, extend: bool = False) -> RecordError:
     """The error of a run with another config; it names what differs."""
-    old, new = asdict(was), asdict(config)
-    different = ", ".join(f"{name} {old[name]!r} (now {new[name]!r})" for name in old if old[name] != new[name])
     way = "; choose another name"
     if extend:
         way += "; --extend changes nothing but epochs, upwards, and lr, downwards"
     elif _is_extension(was, config):
         way += ", or go on so with --extend"
-    return RecordError(f"{path} holds a run of another config: {different}{way}")
+    return RecordError(f"{path} holds a run of another config: {was.changes(config)}{way}")
 
 
 def _is_extension(was: Config, config: Config) -> bool:

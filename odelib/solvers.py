@@ -329,7 +329,7 @@ def grid_points(times: Tensor, step_size: float | None, max_steps: int) -> list[
         n = max(n, int(start != end))
     if n > max_steps:
         need = f"{n} steps are needed to reach t={end:g}"
-        raise SolverError(f"{need}, max_steps is {max_steps}; raise it, or step_size")
+        raise SolverError(f"{need}, max_steps is {max_steps}; try a larger step_size, or raise odeint's max_steps")
     if step_size is not None:
         grid = [start + (end - start) * (i / n) for i in range(n)] + [end]
     return grid
@@ -374,9 +374,11 @@ def adaptive_steps(
         h = math.copysign(first_step, end - t)
     ratio, previous = 0.0, 1.0
     for _ in range(max_steps):
-        if abs(h) < 1e-14 * max(abs(t), abs(end - t)):
+        if not abs(h) >= 1e-14 * max(abs(t), abs(end - t)):
             finite = math.isfinite(ratio)
             why = "f is steep or jumps there" if finite else "f is not finite beyond"
+            if math.isnan(h):  # nor is it a number where a tolerance rounds to zero
+                why = "the tolerance is too small for the numbers of the state"
             advice = "a larger tolerance, a smoother f or a fixed grid"
             raise SolverError(f"the step size vanished at t={t:.6g}: {why}; try {advice}")
         last = abs(end - t) <= 1.01 * abs(h)  # reach the end, and leave no crumb before it
@@ -398,7 +400,7 @@ def adaptive_steps(
         h *= controller.factor(ratio, previous, tableau.order)
         previous = ratio if accepted else previous
     where = f"max_steps={max_steps} reached at t={t:.6g} on the way to {end:g}"
-    raise SolverError(f"{where}; raise max_steps or the tolerance, or take a smoother f")
+    raise SolverError(f"{where}; try a larger tolerance, a smoother f or a fixed grid, or raise odeint's max_steps")
 
 
 @torch.no_grad()

@@ -16,7 +16,8 @@ from tqdm import tqdm
 from odelib.data import Dataset, Images, batches
 from odelib.distributed import ALONE, Processes
 from odelib.errors import OptionError, SolverError
-from odelib.odeblock import count_evaluations, ode_blocks
+from odelib.heartbeat import heartbeat
+from odelib.odeblock import count_evaluations, in_words, ode_blocks
 from odelib.options import Options
 from odelib.regularization import penalty
 
@@ -250,9 +251,10 @@ def _train_epoch(
         for x, y in islice(bar, done, None):  # what is left out draws its augmentation all the same
             where = f"in epoch {progress.epoch}, step {progress.step + 1} of {steps},"
             grew = progress.step > 1 and before > 2 * (progress.loss - before) / (progress.step - 1)  # than until then
+            usual = progress.seconds / progress.step if progress.step else 0.0
             processes.seed_step(seed, progress.step)
             x, y = processes.share(x), processes.share(y)
-            with _diagnosed(where, model, grew):
+            with _diagnosed(where, model, grew), heartbeat(bar, usual):
                 loss, forward, backward = train_step(model, optimizer, x, y, training.label_smoothing)
                 (loss,) = processes.mean(loss)
                 forward, backward = processes.largest(forward, backward)
@@ -303,10 +305,6 @@ class _NotFinite(Exception):
     """Training has diverged."""
 
 
-# What torchdiffeq's assertions begin with; others are somebody else's.
-_OF_TORCHDIFFEQ = ("underflow in dt", "non-finite values in state", "max_num_steps exceeded")
-
-
 @contextmanager
 def _diagnosed(where: str, model: nn.Module, grew: bool = False, backward: bool = True) -> Iterator[None]:
     """Raise FloatingPointError where training cannot go on: where, why, with which figures, and what to try.
@@ -317,21 +315,25 @@ def _diagnosed(where: str, model: nn.Module, grew: bool = False, backward: bool 
         try:
             yield
         except (_NotFinite, AssertionError, SolverError) as error:
-            if isinstance(error, AssertionError) and not str(error).startswith(_OF_TORCHDIFFEQ):
+            words = in_words(error) if isinstance(error, AssertionError) else str(error)
+            if words is None:
                 raise
+            cause, _, advice = words.partition("; ")
             solvers = [block.solver for block in ode_blocks(model)]
             adaptive = bool(solvers) and solvers[0].adaptive
             if isinstance(error, _NotFinite):
-                why, remedy = str(error), "lower the learning rate"
+                why, remedy = cause, "lower the learning rate"
             elif grew:
-                why, remedy = f"the ODE solver failed ({error}), and the loss was growing", "lower the learning rate"
+                why, remedy = f"the ODE solver failed ({cause}), and the loss was growing", "lower the learning rate"
             elif adaptive:
                 why, remedy = (
-                    f"the ODE solver failed ({error})",
+                    f"the ODE solver failed ({cause})",
                     "take a larger tolerance, a smoother f, or a fixed grid",
                 )
+            elif "max_steps" in cause:
+                why, remedy = f"the ODE solver failed ({cause})", advice
             else:
-                why, remedy = f"the ODE solver failed ({error})", "lower the learning rate, or take a smaller step_size"
+                why, remedy = f"the ODE solver failed ({cause})", "lower the learning rate, or take a smaller step_size"
             norm = _gradient_norm(model) if backward else None
             figures = [] if norm is None else [f"norm of the gradient {norm:.3g}"]
             figures += [f"NFE {spent.n}"] if solvers else []

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from bad_files import pictures
 
 import odelib
 from odelib import Config, Run, cli, commands
@@ -209,59 +210,15 @@ def test_data_counts_every_class(capsys):
     assert "1 x 28 x 28" in said and re.search(r"all +2,000 +1,000", said)
 
 
-@pytest.mark.parametrize(
-    "words, message",
-    [
-        (["trian"], "(see odelib --help)"),
-        ([], "(see odelib --help)"),
-        (["train", "--colour", "red"], "(see odelib train --help)"),
-        (["train", "--epochs", "many"], "epochs"),
-        (["train", "--epochs", "0"], "epochs must be positive"),
-        (["train", "--image-size", "5"], "image_size must be at least 6"),
-        (["train", "--network", "resnext"], "network"),
-        (["train", "--dataset", "mnits"], "no data set 'mnits'"),
-        (["train", "--method", "rk5"], "unknown method 'rk5'"),
-        (["train", "--step-size", "0.1"], "step_size is for fixed grids only"),
-        (["train", "--preset", "imagenet"], "preset"),
-        (["evaluate", "nothing.safetensors"], "nothing.safetensors"),
-        (["show", "nothing.json"], "nothing.json cannot be read"),
-        (["data", "nowhere"], "no data set 'nowhere'"),
-        (["data", "nowhere", "--image-size", "0"], "image_size must be at least 6"),
-        (["study", "nothing"], "nothing"),
-        (["study", "mnist-gradients", "--case", "nothing"], "has no case 'nothing'"),
-        (["study", "mnist-gradients", "--seed", "-1"], "seed must not be negative"),
-        (["study", "mnist-gradients", "--measure", "timing", "--case", "none"], "--measure measures all cases at once"),
-        (
-            ["study", "mnist-gradients", "--measure", "timing", "--seed", "0"],
-            "without --case, --seed, --shard and --status",
-        ),
-        (
-            ["study", "mnist-gradients", "--measure", "timing", "--status"],
-            "without --case, --seed, --shard and --status",
-        ),
-        (["study", "cifar10-full", "--measure", "timing"], "no measurement 'timing'; it has cross-solver, confusion"),
-        (["study", "speed", "--measure", "cross-solver"], "study speed has no measurement 'cross-solver'; it has none"),
-        (["study", "mnist-gradients", "--measure", "heat"], "heat"),
-        (["study", "mnist-gradients", "--shard", "0/3"], "--shard must be such as 2/3, the second of three, got '0/3'"),
-        (["study", "mnist-gradients", "--shard", "4/3"], "--shard must be such as 2/3"),
-        (["study", "mnist-gradients", "--shard", "2"], "--shard must be such as 2/3"),
-        (["study", "mnist-gradients", "--shard", "1/2", "--measure", "timing"], "--measure measures all cases at once"),
-        (["study", "mnist-gradients", "--confirm"], "--confirm wants a measurement; add --measure and its name"),
-        (["train", "--method", "scipy_solver"], "unknown method 'scipy_solver'"),
-        (["train", "--milestones", "-1", "--schedule", "step"], "milestones"),
-        (["train", "--lr", "inf"], "lr must be a finite number, got inf"),
-        (["train", "--seed", "4294967296"], "seed must be below 2**32"),
-        (["train", "--dataset", ""], "dataset must be a text that is not empty"),
-        (["train", "--train-images", "2001"], "mnist-sample has 2,000 images to train on, not 2,001"),
-    ],
-)
-def test_bad_input_is_one_line_and_exit_code_2(words, message, capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert main(words) == 2
-    said = capsys.readouterr()
-    assert message in said.err and said.err.count("\n") == 1 and said.out == ""
-    assert said.err.startswith("odelib: ")
-    assert list(tmp_path.iterdir()) == []
+def test_a_name_that_the_terminal_cannot_show_is_shown_by_its_escapes(tmp_path, monkeypatch):
+    pictures(tmp_path / "meals", classes=("café", "tea"))
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    assert main(["data", str(tmp_path / "meals"), "--image-size", "8"]) == 0
+    assert b"\ncaf\\xe9 " in terminal.buffer.getvalue()
+
+
+# Bad input is in test_bad_input
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])

@@ -321,7 +321,7 @@ def test_channels_are_read_from_the_last_axis(tmp_path):
         ),
         (dict(train_labels=np.array([0, 1, 2, 3, 4, -1], np.int64)), "train_labels"),
         (dict(train_labels=np.array([0, 1, 2, 3, 4, 0.5])), "train_labels"),
-        (dict(train_labels=np.array([None] * 6, dtype=object)), "cannot be read"),
+        (dict(train_labels=np.array([None] * 6, dtype=object)), "train_labels must be whole numbers, got object"),
         (dict(test_images=np.zeros((2, 28, 28, 3), np.uint8)), "test_images"),
     ],
 )
@@ -332,6 +332,34 @@ def test_a_wrong_array_is_named_with_what_to_do(tmp_path, change, message):
     assert str(tmp_path / "mnist.npz") in str(caught.value)
     assert "delete it to have it downloaded again" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["u1", ">i4", "<u8"])
+def test_labels_are_whole_numbers_of_any_kind(tmp_path, kind):
+    np.savez(tmp_path / "mnist.npz", **arrays(train_labels=np.arange(6).astype(kind)))
+    assert load_dataset("mnist", tmp_path).train.labels.tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_more_than_the_memory_holds_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    np.savez(tmp_path / "mnist.npz", **arrays(shape=(10, 10, 1)))
+    monkeypatch.setattr("odelib.machine.memory", lambda: 808.0)
+    load_dataset("mnist", tmp_path)
+    monkeypatch.setattr("odelib.machine.memory", lambda: 807.0)
+    monkeypatch.setattr("numpy.lib.format.read_array", None)
+    with pytest.raises(DataError, match="mnist.npz: its images take .* of memory, and this machine has"):
+        load_dataset("mnist", tmp_path)
+
+
+@pytest.mark.parametrize("place", ["~nosuchuser/x", "~"])
+def test_a_home_that_is_not_there_is_a_data_error(monkeypatch, place):
+    """As for a user without a name, in a container."""
+
+    def expanduser(self):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", expanduser)
+    with pytest.raises(DataError, match="no folder for data sets .Could not determine home directory.*; name one by"):
+        data_root(place)
 
 
 def whole():

@@ -14,7 +14,7 @@ from processes import CONFIGS, CPU, SMALL, dataset
 
 from odelib import OptionError, Run
 from odelib.distributed import ALONE, Processes, joined, started
-from odelib.records import load_tensors
+from odelib.records import load_class_names, load_tensors
 from odelib.runs import run
 
 HERE = Path(__file__).parent
@@ -59,6 +59,7 @@ def test_two_processes_train_as_one_does(made, tmp_path):
         assert weights.keys() == expected.keys()
         for key in weights:
             torch.testing.assert_close(weights[key], expected[key], rtol=near, atol=near, msg=f"{name}: {key}")
+        assert load_class_names(made / f"{name}.safetensors") == dataset().classes
         assert "WORLD_SIZE=2" in record.environment.settings
         assert sorted(path.name for path in made.glob(f"{name}.*")) == [f"{name}.json", f"{name}.safetensors"]
 

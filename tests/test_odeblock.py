@@ -10,8 +10,8 @@ import torchdiffeq
 from torch import nn
 from torchdiffeq._impl.odeint import SOLVERS
 
-from odelib import Config, ODEBlock, ODEfunc, Solver, count_evaluations
-from odelib.errors import OptionError
+from odelib import Config, ODEBlock, ODEfunc, Solver, count_evaluations, odeblock
+from odelib.errors import OptionError, SolverError
 from odelib.odeblock import LIBRARIES, change_solver
 
 METHODS = LIBRARIES["torchdiffeq"]
@@ -542,7 +542,7 @@ def test_a_state_of_16_bits_is_carried_and_differentiated(method, library, gradi
     seen, f, z = set(), Watched().to(dtype), torch.rand(16, 3, dtype=dtype, requires_grad=True)
     block = ODEBlock(f, Solver(method, gradient=gradient, library=library))
     if (library, method, dtype) == ("torchdiffeq", "dopri5", torch.float16):
-        with pytest.raises(AssertionError, match="underflow in dt"):  # why the docstring sends float16 to odelib
+        with pytest.raises(SolverError, match="the step size vanished"):  # why the docstring sends float16 to odelib
             block(z)
         return
     end = block(z)
@@ -554,3 +554,68 @@ def test_a_state_of_16_bits_is_carried_and_differentiated(method, library, gradi
     torch.testing.assert_close(z.grad, torch.full_like(z, factor), **close)
     states = block.trajectory(z, torch.linspace(0, 1, 500))  # more times than numbers of 8 bits
     assert states.shape == (500, 16, 3) and torch.equal(states[-1], end)
+
+
+# Steps without end
+
+
+class Square(nn.Module):
+    """Dynamics that jump a thousand times on the way."""
+
+    def forward(self, t, z):
+        return torch.sign(torch.sin(1000 * math.pi * t)) + 0 * z
+
+
+@pytest.mark.parametrize("gradient", ["direct", "adjoint", "seminorm"])
+def test_a_solve_by_torchdiffeq_ends_after_so_many_steps_and_says_what_to_try(monkeypatch, gradient):
+    """It would go on for ever; odelib's solvers count by themselves."""
+    monkeypatch.setattr(odeblock, "MAX_STEPS", 50)
+    block = ODEBlock(Square(), Solver(gradient=gradient, rtol=1e-6, atol=1e-6))
+    message = r"max_steps=\d+ reached; try a larger tolerance, a smoother f or a fixed grid"
+    with count_evaluations(block) as seen, pytest.raises(SolverError, match=message):
+        block(torch.rand(2, 3, requires_grad=True))
+    assert seen.n < 50 * 7 + 3
+
+
+@pytest.mark.parametrize("gradient", ["adjoint", "seminorm"])
+def test_the_way_back_ends_too(monkeypatch, gradient):
+    """Autograd hands torchdiffeq's own assertion on; `fit` says what it means."""
+    f = Growth()
+    block = ODEBlock(f, Solver(gradient=gradient, rtol=1e-6, atol=1e-6))
+    monkeypatch.setattr(odeblock, "MAX_STEPS", 50)
+    z1 = block(torch.rand(2, 3, requires_grad=True))
+    f.forward = lambda t, z: Square()(t, z) + 0 * f.rate
+    with pytest.raises(AssertionError, match="max_num_steps exceeded") as caught:
+        z1.sum().backward()
+    assert odeblock.in_words(caught.value).startswith("max_steps=")
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("method", ["euler", "rk4"])
+def test_a_grid_of_too_many_steps_is_refused_before_the_first(library, method):
+    block = ODEBlock(Square(), Solver(method, step_size=0.99e-4, library=library))
+    message = "10102 steps are needed to reach t=1, max_steps is 10000; try a larger step_size"
+    for solve in (block, lambda z: block.trajectory(z, torch.tensor([0.5, 1.0]))):
+        with count_evaluations(block) as seen, pytest.raises(SolverError, match=message):
+            solve(torch.rand(2, 3))
+        assert seen.n == 0
+
+
+@pytest.mark.parametrize("tolerance", [1e-46, 1e-320])
+def test_a_tolerance_that_rounds_to_zero_ends_at_once(tolerance):
+    """The first step is no number then, which is no step that could be too small."""
+    block = ODEBlock(Growth(), Solver(library="odelib", rtol=tolerance, atol=tolerance))
+    with (
+        count_evaluations(block) as seen,
+        pytest.raises(SolverError, match="the tolerance is too small for the numbers"),
+    ):
+        block(torch.rand(2, 3))
+    assert seen.n < 10
+
+
+def test_an_assertion_of_somebody_else_stays_one():
+    def f(t, z):
+        raise AssertionError("mine")
+
+    with pytest.raises(AssertionError, match="mine"):
+        ODEBlock(f)(torch.rand(2, 3))

@@ -5,6 +5,9 @@ from dataclasses import FrozenInstanceError, asdict, dataclass, fields, replace
 
 import numpy as np
 import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from odelib import PRESETS, Config, ImageClassifier, Network, Selection, Solver, Training
 from odelib.config import ADDED
@@ -36,6 +39,11 @@ from odelib.options import Options
         (dict(seed=2**32), r"seed must be below 2\*\*32, got 4294967296"),
         (dict(milestones=(-1,)), "milestones must not be negative, got -1"),
         (dict(milestones=(60, -3)), "milestones must not be negative, got 60 -3"),
+        (dict(width=2**16 + 1), "width must be at most 65536, got 65537"),
+        (dict(blocks=1001), "blocks must be at most 1000, got 1001"),
+        (dict(scales=17), "scales must be at most 16, got 17"),
+        (dict(rtol=5e-7, atol=5e-7), "rtol or atol must be at least 6e-07, ten times the precision .* rtol=5e-07"),
+        (dict(method="rk4", step_size=9e-5), "step_size must be at least 0.0001, got 9e-05"),
         (dict(width=48), r"width above 32 must be a multiple of 32 .*, got 48"),
         (dict(extra_channels=8), r"width \+ extra_channels.* at most 32 or a multiple of 32 .*, got 64 \+ 8"),
         (dict(width=96, order=2), r"with order 2 its half, must be at most 32 or a multiple of 32"),
@@ -94,6 +102,12 @@ def test_nonsense_is_refused(options, message):
         (dict(milestones=60), "milestones must be several values in a row, got 60"),
         (dict(milestones="60"), "milestones must be several values in a row, got '60'"),
         (dict(milestones=(60, 1.5)), "milestones must be a whole number, got 1.5"),
+        (dict(batch_size=2**63), "batch_size must have at most 64 bits, got 9223372036854775808"),
+        (dict(image_size=10**5000), "image_size must have at most 64 bits, got "),
+        (dict(lr=10**400), "lr must be a finite number, got 1000"),
+        (dict(dataset="a\nb"), r"dataset must be a printable text, got 'a\nb'"),
+        (dict(dataset="\udcff"), r"dataset must be a printable text, got '\udcff'"),
+        (dict(norm=np.zeros(3)), "unknown norm array([0., 0., 0.]); choose from"),
         (dict(order=True), "unknown order True; choose from 1, 2"),
         (dict(order=1.0), "unknown order 1.0; choose from 1, 2"),
         (dict(norm=None), "unknown norm None; choose from"),
@@ -105,6 +119,28 @@ def test_a_value_of_another_type_is_refused(options, message):
     assert str(caught.value).startswith(message)
 
 
+def test_a_solver_alone_may_be_finer_than_32_bits():
+    """Its state may have 64; a run has 32."""
+    Solver(rtol=1e-12, atol=1e-12)
+    Solver("rk4", step_size=1e-6)
+
+
+ANYTHING = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.binary(), st.fractions(), st.complex_numbers(),
+    st.decimals(), st.lists(st.integers()), st.tuples(st.floats()), st.dictionaries(st.text(), st.none()),
+    st.builds(object), st.just(np.zeros(2)), st.just(torch.zeros(2)), st.just(10**5000), st.just(Solver),
+)  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(st.dictionaries(st.sampled_from([field.name for field in fields(Config)]), ANYTHING, min_size=1, max_size=3))
+def test_any_values_make_a_config_or_an_option_error_in_one_line(options):
+    try:
+        Config(**options).case()
+    except OptionError as error:
+        assert str(error).isprintable() and len(str(error)) < 400
+
+
 @pytest.mark.parametrize("width", [1, 8, 31, 32, 64, 96])
 def test_widths_that_groupnorm_can_group_are_accepted(width):
     config = Config(width=width, network="none")
@@ -112,7 +148,18 @@ def test_widths_that_groupnorm_can_group_are_accepted(width):
 
 
 @pytest.mark.parametrize(
-    "options", [dict(seed=2**32 - 1), dict(milestones=(0,)), dict(milestones=()), dict(momentum=0.0)]
+    "options",
+    [
+        dict(rtol=1e-6, atol=1e-6),
+        dict(rtol=1e-9),
+        dict(atol=1e-9),
+        dict(method="rk4", rtol=1e-9, atol=1e-9),
+        dict(method="rk4", step_size=1e-4),
+        dict(seed=2**32 - 1),
+        dict(milestones=(0,)),
+        dict(milestones=()),
+        dict(momentum=0.0),
+    ],
 )
 def test_the_last_values_that_are_allowed(options):
     assert all(getattr(Config(**options), name) == value for name, value in options.items())

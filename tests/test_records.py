@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 import pickle
 import stat
@@ -17,6 +18,7 @@ from odelib.records import (
     RESULTS,
     Confirmation,
     Environment,
+    load_class_names,
     load_tensors,
     save_tensors,
     save_weights,
@@ -174,6 +176,20 @@ def test_results_lie_in_the_clone_or_where_the_command_is_given(monkeypatch, tmp
     if clone:
         (tmp_path / "clone" / "book" / "results").mkdir(parents=True)
     assert records._results() in (Path(folder), tmp_path / folder)
+
+
+def test_a_record_says_its_version_and_one_without_is_of_the_first(made):
+    values = json.loads(made.to_json())
+    assert values.pop("version") == records.VERSION == 1
+    assert Run.from_json(json.dumps(values), "run") == made == Run.from_json(made.to_json(), "run")
+
+
+@pytest.mark.parametrize("figure", [math.nan, math.inf])
+def test_a_figure_that_is_no_number_is_not_written(made, tmp_path, figure):
+    wrong = replace(made, metrics=(metrics(1, train_loss=figure),))
+    with pytest.raises(RecordError, match="run.json cannot be written .Out of range float values"):
+        wrong.save(tmp_path / "run.json")
+    assert list(tmp_path.iterdir()) == []
 
 
 # What is wrong with a file
@@ -376,6 +392,23 @@ def test_weights_read_back_are_the_model_that_was_saved(config, tiny, tmp_path):
     if config.normalize:
         assert again.normalize.mean.item() == model.normalize.mean.item() != 0
         assert again.normalize.std.item() != 1
+
+
+def test_weights_know_the_names_of_their_classes(tiny, tmp_path):
+    config = Config(width=8, network="none", stem="one-shot")
+    save_weights(tmp_path / "a.safetensors", build(config, tiny), config, tiny.classes)
+    save_weights(tmp_path / "b.safetensors", build(config, tiny), config)
+    assert load_class_names(tmp_path / "a.safetensors") == tiny.classes
+    assert load_class_names(tmp_path / "b.safetensors") is None
+    assert load_class_names(RESULTS / "mnist-gradients" / "adjoint-dopri5-seed0.safetensors") is None  # an older one
+
+
+def test_reading_weights_draws_no_random_numbers(tiny, tmp_path):
+    config = Config(width=8, network="none", stem="one-shot")
+    save_weights(tmp_path / "a.safetensors", build(config, tiny), config)
+    before = torch.get_rng_state()
+    load_weights(tmp_path / "a.safetensors")
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def relabelled(tmp_path, tiny, metadata=None, **tensors):

@@ -768,7 +768,9 @@ def test_a_vanishing_step_says_when_and_what_to_try():
 
 
 def test_max_steps_says_how_far_it_came():
-    with pytest.raises(SolverError, match=r"max_steps=10 reached at t=0\.\d+ on the way to 1; raise max_steps"):
+    with pytest.raises(
+        SolverError, match=r"max_steps=10 reached at t=0\.\d+ on the way to 1; try .* or raise odeint.s max_steps"
+    ):
         odeint(bend, start(), times(0, 1), **TIGHT, max_steps=10)
     with pytest.raises(SolverError, match="100 steps are needed to reach t=1, max_steps is 99"):
         odeint(bend, start(), times(0, 1), method="euler", step_size=0.01, max_steps=99)

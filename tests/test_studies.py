@@ -79,15 +79,32 @@ def test_every_study_says_what_it_asks_and_measures_what_can_be_measured(name):
 
 def test_a_study_is_read_case_by_case_in_the_order_of_the_seeds(tmp_path):
     record = Run.load(RESULTS / "mnist-gradients" / "none-seed0.json")
-    study = Study("s", "?", {"adjoint-rk4": Case(SMALL), "none": Case(SMALL)})
-    for case, seed in (("adjoint-rk4", 10), ("adjoint-rk4", 2), ("none", 0)):
-        replace(record, config=replace(record.config, seed=seed)).save(study.record_path(case, seed, tmp_path))
-    replace(record, metrics=record.metrics[:2]).save(study.record_path("none", 1, tmp_path))  # not finished
+    study = Study("s", "?", {"adjoint-rk4": Case(record.config), "none": Case(record.config)})
+    for case, seed in (("adjoint-rk4", 10), ("adjoint-rk4", 2), ("none", 0), ("none", 1)):
+        made = replace(record, config=study.config(case, seed))
+        made.save(study.record_path(case, seed, tmp_path))
+    replace(made, metrics=record.metrics[:2]).save(study.record_path("none", 1, tmp_path))  # not finished
     found = study.runs(tmp_path)
     assert {case: [run.config.seed for run in runs] for case, runs in found.items()} == {
         "adjoint-rk4": [2, 10],
         "none": [0],
     }
+
+
+@pytest.mark.parametrize(
+    "name, options, message",
+    [
+        ("a-seed0", dict(width=16), r"a-seed0.json holds a run of another config than the study's: width 16 \(now 8\)"),
+        ("a-seed1", {}, r"a-seed1.json holds .* than the study's: seed 0 \(now 1\)"),
+        ("b-seed0", {}, "b-seed0.json is no run of the study s"),
+        ("a-seedx", {}, "a-seedx.json is no run of the study s"),
+    ],
+)
+def test_a_run_that_is_not_the_study_s_own_is_not_shown_as_if_it_were(tmp_path, name, options, message):
+    record = Run.load(RESULTS / "mnist-gradients" / "none-seed0.json")
+    replace(record, config=replace(SMALL, epochs=5, **options)).save(tmp_path / "s" / f"{name}.json")
+    with pytest.raises(RecordError, match=message):
+        Study("s", "?", {"a": Case(replace(SMALL, epochs=5), (0, 1))}).runs(tmp_path)
 
 
 def test_a_measurement_is_read_or_there_is_none(tmp_path):
@@ -113,8 +130,8 @@ def test_status_lists_all_that_a_study_plans_and_makes_nothing(study, tmp_path, 
 def test_status_names_a_record_that_was_deleted_or_is_unfinished(tmp_path, capsys):
     shutil.copytree(RESULTS / "mnist-gradients", tmp_path / "mnist-gradients")
     there = GRADIENTS.missing(tmp_path)
-    record = Run.load(tmp_path / "mnist-gradients" / "none-seed0.json")
     (tmp_path / "mnist-gradients" / "none-seed0.json").unlink()
+    record = Run.load(tmp_path / "mnist-gradients" / "resnet-1-seed0.json")
     replace(record, metrics=record.metrics[:2]).save(tmp_path / "mnist-gradients" / "resnet-1-seed0.json")
     assert set(GRADIENTS.missing(tmp_path)) - set(there) == {"none-seed0", "resnet-1-seed0"}
     assert command(tmp_path, "--status", name=GRADIENTS.name) == 0
@@ -265,11 +282,16 @@ def test_a_record_of_another_config_does_not_count_as_made(small, mnist_root, tm
     capsys.readouterr()
     assert command(tmp_path) == 2
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == f"small-seed0: {path} holds a run of another config: width 16 (now 8); choose another name"
+    changes = "width 16 (now 8); move it away"
+    assert lines[0] == f"small-seed0: {path} holds a run of another config than the study's: {changes}"
     assert len(lines) == 2 and is_finished(other)
     path.write_text("{")
-    assert command(tmp_path) == 2
-    assert "small-seed0.json is not a record of odelib" in capsys.readouterr().err
+    for words in ((), ("--status",)):
+        assert command(tmp_path, *words) == 2
+        said = capsys.readouterr()
+        assert "small-seed0.json is not a record of odelib" in said.err
+        assert re.search(r"^small-seed1 +2 of 2", said.out, re.M)
+    assert said.out.splitlines()[-1] == "missing: small-seed0"
 
 
 def test_a_signal_at_the_end_of_a_run_ends_the_study(small, mnist_root, tmp_path, capsys, monkeypatch):

@@ -400,7 +400,10 @@ def solved_from_nan(library):
     [
         (lambda logits: logits * math.nan, "the loss is nan"),
         (lambda logits: logits - torch.tensor([math.inf, 0, 0]), "the loss is inf"),
-        (solved_from_nan("torchdiffeq"), r"the ODE solver failed \(underflow in dt 0.0\)"),
+        (
+            solved_from_nan("torchdiffeq"),
+            r"the ODE solver failed \(the step size vanished .underflow in dt.: f is.*\)",
+        ),
         (solved_from_nan("odelib"), r"the ODE solver failed \(f is not finite at the start.*\)"),
     ],
     ids=["nan", "inf", "torchdiffeq", "odelib"],
@@ -416,6 +419,31 @@ def test_divergence_is_told_with_epoch_step_and_remedy(failure, message):
 def solving(model, **solver):
     """The same with an ODE block in front."""
     return nn.Sequential(ODEBlock(lambda t, z: 0 * z, Solver(**solver)), model)
+
+
+@pytest.mark.parametrize(
+    "error, solver, message",
+    [
+        (
+            AssertionError("max_num_steps exceeded (10000>=10000)"),  # as a backward pass of torchdiffeq raises it
+            Solver(),
+            r"the ODE solver failed \(max_steps=10000 reached\) \(NFE 0, rtol 0.001, atol 0.001\); take a larger tol",
+        ),
+        (
+            SolverError("20000 steps are needed to reach t=1, max_steps is 10000; try a larger step_size"),
+            Solver("rk4"),
+            r"the ODE solver failed \(20000 steps are needed .*\) \(NFE 0\); try a larger step_size",
+        ),
+    ],
+)
+def test_too_many_steps_are_no_matter_of_the_learning_rate(error, solver, message):
+    class Stuck(nn.Module):
+        def forward(self, x):
+            raise error
+
+    model = nn.Sequential(Stuck(), ODEBlock(nn.Identity(), solver), nn.Linear(2, 2))
+    with pytest.raises(FloatingPointError, match=f"in epoch 1, step 1 of 3, {message}"):
+        next(fit(model, _dataset(answering([0, 1, 2, 0, 1, 2], [0] * 6)), Config(batch_size=2)))
 
 
 @pytest.mark.parametrize(

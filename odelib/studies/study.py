@@ -1,6 +1,7 @@
 """A study: a question, the cases that are trained to answer it, what is measured on them, and where the records lie."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -55,19 +56,37 @@ class Study:
             for k in self.cases[name].seeds if seed is None else [seed]:
                 yield name, k
 
+    def record(self, case: str, seed: int, results: Path = RESULTS) -> Run | None:
+        """A run as far as it is made; None where there is none. Raises RecordError, also for one of another config."""
+        path = self.record_path(case, seed, results)
+        if not path.exists():
+            return None
+        found, planned = Run.load(path), self.config(case, seed)
+        if found.config != planned:
+            changes = found.config.changes(planned)
+            raise RecordError(f"{path} holds a run of another config than the study's: {changes}; move it away")
+        return found
+
     def missing(self, results: Path = RESULTS) -> list[str]:
-        """What is planned and not there, not finished, or of another config: `<case>-seed<k>` and measurements."""
-        runs = [(self.record_path(case, seed, results), self.config(case, seed)) for case, seed in self.planned()]
-        left = [path.stem for path, config in runs if not is_finished(path, config)]
+        """What is planned and not there as planned, or not finished: `<case>-seed<k>` and measurements."""
+        left = []
+        for case, seed in self.planned():
+            path, made = self.record_path(case, seed, results), False
+            with suppress(RecordError):
+                made = is_finished(path, self.config(case, seed))
+            left += [] if made else [path.stem]
         return left + [name for name in self.measurements if not self.measurement_path(name, results).exists()]
 
     def runs(self, results: Path = RESULTS) -> dict[str, list[Run]]:
-        """The finished runs by case, in the order of their seeds."""
+        """The finished runs by case, in the order of their seeds. Raises RecordError for one that the study has not."""
         found: dict[str, list[Run]] = {}
         for path in sorted((results / self.name).glob("*-seed*.json")):
-            run = Run.load(path)
-            if run.finished:
-                found.setdefault(path.stem.rpartition("-seed")[0], []).append(run)
+            case, _, seed = path.stem.rpartition("-seed")
+            if case not in self.cases or not seed.isdecimal():
+                raise RecordError(f"{path} is no run of the study {self.name}")
+            run = self.record(case, int(seed), results)
+            if run and run.finished:
+                found.setdefault(case, []).append(run)
         return {case: sorted(runs, key=lambda run: run.config.seed) for case, runs in found.items()}
 
     def measured(self, name: str, results: Path = RESULTS) -> Record | None:
