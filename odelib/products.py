@@ -131,7 +131,26 @@ class Convolution:
     def __call__(
         self, x: Float[Tensor, "pixels c n"], filters: Float[Tensor, "points c_out c"]
     ) -> Float[Tensor, "pixels c_out n"]:
-        return change_basis(torch.bmm(filters, change_basis(x, *self.there)), *self.back)
+        return _Convolution.apply(x, filters, self.there, self.back)
+
+
+class _Convolution(torch.autograd.Function):
+    """From pixels to points, a product at each, and back. The way back goes to the points again: they take more room."""
+
+    @staticmethod
+    def forward(ctx, x, filters, there, back):
+        ctx.there, ctx.back = there, back
+        ctx.save_for_backward(x, filters)
+        return change_basis(torch.bmm(filters, change_basis(x, *there)), *back)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, dy):
+        x, filters = ctx.saved_tensors
+        at_points = change_basis(dy, *(matrix.T for matrix in ctx.back))
+        dfilters = torch.bmm(at_points, change_basis(x, *ctx.there).transpose(1, 2))
+        dx = change_basis(torch.bmm(filters.transpose(1, 2), at_points), *(matrix.T for matrix in ctx.there))
+        return dx, dfilters, None, None
 
 
 class _Linear(torch.autograd.Function):

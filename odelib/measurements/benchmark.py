@@ -60,14 +60,15 @@ CASES: dict[str, Solver] = {
     "odelib direct, bosh3, warm start, products": replace(_WARM, products=True),
     "odelib direct, ralston3 in 3 steps, products": replace(_GRID, products=True),
     "odelib checkpoint, ralston3 in 3 steps, products": replace(_GRID, gradient="checkpoint", products=True),
+    "odelib checkpoint, ralston3 in 2 steps, products": replace(
+        _GRID, step_size=1 / 2, gradient="checkpoint", products=True
+    ),
     "torchdiffeq direct, bf16": Solver(bf16=True),
     "odelib direct, bf16": replace(_OWN, bf16=True),
     "odelib direct, bosh3, warm start, bf16": replace(_WARM, bf16=True),
     "odelib direct, ralston3 in 3 steps, bf16" + _STEM_BF16: replace(_GRID, bf16=True),
+    "odelib checkpoint, ralston3 in 3 steps, bf16" + _STEM_BF16: replace(_GRID, gradient="checkpoint", bf16=True),
     "odelib direct, ralston3 in 3 steps, products" + _STEM_BF16: replace(_GRID, products=True),
-    "odelib checkpoint, ralston3 in 3 steps, products" + _STEM_BF16: replace(
-        _GRID, gradient="checkpoint", products=True
-    ),
 }
 
 # Ways to compute f, faster or not: by matrix products; with 16 bit numbers; with the channels of a pixel side by side;

@@ -17,7 +17,7 @@ from odelib.studies.summary import Table, only
 # those that hold one step at a time.
 WARM = "odelib direct, bosh3, warm start"
 GRID = "odelib direct, ralston3 in 3 steps"
-FAST, FAST_BF16 = f"{GRID}, products", f"{GRID}, products, bf16 in the stem"
+FAST, FAST_BF16 = f"{GRID}, products", f"{GRID}, bf16, bf16 in the stem"
 LEAN, LEAN_BF16 = (case.replace("direct", "checkpoint") for case in (FAST, FAST_BF16))
 SAVINGS = {
     SCRIPT: "as in the script: torchdiffeq, dopri5",
@@ -27,7 +27,7 @@ SAVINGS = {
     WARM: "+ warm start",
     GRID: "+ its formula in three equal steps",
     FAST: "+ convolutions by products",
-    FAST_BF16: "+ bfloat16 in the stem",
+    FAST_BF16: "or bfloat16 in f, and in the stem",
 }
 
 # Operations of a training step by what they are for: an operation is of the first kind that fits a part of its name.
