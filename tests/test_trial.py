@@ -54,6 +54,23 @@ def test_batch_norm_minds_a_single_value_where_a_picture_is_alone(tiny):
         try_one_picture(model, images(8), alone=True)
 
 
+@pytest.mark.parametrize(
+    "dtype, refused, allowed",
+    [(torch.float32, 5e-7, 1e-6), (torch.float64, 1e-15, 2e-15)],
+)
+@pytest.mark.parametrize("library", ["torchdiffeq", "odelib"])
+def test_a_tolerance_that_rounding_hides_is_refused(tiny, dtype, refused, allowed, library):
+    def trial(method="dopri5", **tolerances):
+        try_one_picture(network(tiny, library=library, method=method, **tolerances).to(dtype), tiny.test)
+
+    message = f"rtol or atol must be at least .*, ten times the precision of {torch.finfo(dtype).bits} bit numbers, got rtol"
+    with pytest.raises(OptionError, match=message):
+        trial(rtol=refused, atol=refused)
+    for tolerances in (dict(rtol=allowed, atol=allowed), dict(rtol=refused), dict(atol=refused)):
+        trial(**tolerances)
+    trial("rk4", rtol=refused, atol=refused)
+
+
 def test_the_model_and_the_random_numbers_stay_as_they_are(tiny):
     model = network(tiny, norm="batch", block_dropout=0.5, dropout=0.5, jacobian=0.1, gradient="adjoint").train()
     before, solver, state = copy.deepcopy(model.state_dict()), model.block.solver, torch.get_rng_state()
