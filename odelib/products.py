@@ -135,7 +135,7 @@ class Convolution:
 
 
 class _Convolution(torch.autograd.Function):
-    """From pixels to points, a product at each, and back. The way back goes to the points again: they take more room."""
+    """To the points, a product at each, and back. Backward goes to the points again, since they take more room."""
 
     @staticmethod
     def forward(ctx, x, filters, there, back):

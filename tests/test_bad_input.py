@@ -320,7 +320,7 @@ def rows():
     yield "train --method rk4 --step-size inf", "step_size must be a finite number, got inf"
     yield "train --method rk4 --step-size 1e-5", "step_size must be at least 0.0001, got 1e-05"
     yield "train --library odelib --method rk4 --step-size 1e-9", "step_size must be at least 0.0001, got 1e-09"
-    yield "train --rtol 1e-12 --atol 1e-12", "rtol or atol must be at least 6e-07, ten times the precision"
+    yield "train --rtol 1e-12 --atol 1e-12", "rtol or atol must be at least 6e-07, ten times the precision of 32 bit"
     yield "train --library odelib --rtol 1e-46 --atol 1e-46", "got rtol=1e-46, atol=1e-46"
     yield "train --rtol 0", "rtol and atol must be positive, got rtol=0, atol=0.001"
     yield "train --method rk4 --gradient seminorm", "'rk4' chooses none, take 'adjoint'"

@@ -42,7 +42,6 @@ from odelib.options import Options
         (dict(width=2**16 + 1), "width must be at most 65536, got 65537"),
         (dict(blocks=1001), "blocks must be at most 1000, got 1001"),
         (dict(scales=17), "scales must be at most 16, got 17"),
-        (dict(rtol=5e-7, atol=5e-7), "rtol or atol must be at least 6e-07, ten times the precision .* rtol=5e-07"),
         (dict(method="rk4", step_size=9e-5), "step_size must be at least 0.0001, got 9e-05"),
         (dict(width=48), r"width above 32 must be a multiple of 32 .*, got 48"),
         (dict(extra_channels=8), r"width \+ extra_channels.* at most 32 or a multiple of 32 .*, got 64 \+ 8"),
@@ -119,12 +118,6 @@ def test_a_value_of_another_type_is_refused(options, message):
     assert str(caught.value).startswith(message)
 
 
-def test_a_solver_alone_may_be_finer_than_32_bits():
-    """Its state may have 64; a run has 32."""
-    Solver(rtol=1e-12, atol=1e-12)
-    Solver("rk4", step_size=1e-6)
-
-
 ANYTHING = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.binary(), st.fractions(), st.complex_numbers(),
     st.decimals(), st.lists(st.integers()), st.tuples(st.floats()), st.dictionaries(st.text(), st.none()),
@@ -150,10 +143,6 @@ def test_widths_that_groupnorm_can_group_are_accepted(width):
 @pytest.mark.parametrize(
     "options",
     [
-        dict(rtol=1e-6, atol=1e-6),
-        dict(rtol=1e-9),
-        dict(atol=1e-9),
-        dict(method="rk4", rtol=1e-9, atol=1e-9),
         dict(method="rk4", step_size=1e-4),
         dict(seed=2**32 - 1),
         dict(milestones=(0,)),

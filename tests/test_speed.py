@@ -200,6 +200,7 @@ def test_numbers_of_the_benchmark_are_ratios_and_shares(one, two):
         row(GRID, 2.25),
         row(FAST, 2.0, floor=1.5, megabytes=4.0),
         row(FAST_BF16, 1.0),
+        row(f"{FAST}, bf16 in the stem", 1.0),
         row(SCRIPT_ADJOINT, 9.0),
         row(LEAN, 3.0, megabytes=1.0),
         row(LEAN_BF16, 2.0, floor=0.125),
@@ -227,6 +228,7 @@ def test_numbers_of_the_benchmark_are_ratios_and_shares(one, two):
         "lean": "3.0",
         "lean-over-fast": "1.50",
         "ms-fast": "2",
+        "ms-short": "1",
         "ms-script": "12",
         "nfe-dopri5": "6",
         "products": "1.12",
@@ -259,7 +261,6 @@ def raced(runs):
         "to-99": [trained(run, (2.0, 0.99)), trained(run, (1.0, 0.98))],
         "to-99-rk4": [trained(run, (1.0, 0.98), (2.0, 0.995)), trained(run, (3.0, 0.992), (2.0, 0.993))],
         "to-99-products": [trained(run, (1.0, 0.98), (4.0, 0.992))],
-        "to-99-torchdiffeq": [trained(run, (9.0, 0.991))],
         "to-99-resnet-1": [trained(run, (0.5, 0.991))],
     }
 
@@ -284,7 +285,6 @@ def test_the_race_is_shown_with_those_that_do_not_arrive(raced):
         ["one epoch, bosh3", "0 of 1", "–", "–", "98.00"],
         [speed.RACE["to-99-rk4"], "2 of 2", "1 or 2", "3.0 (3.0 to 3.0)", "99.40 (99.30 to 99.50)"],
         [speed.RACE["to-99-products"], "1 of 1", "2", "5.0", "99.20"],
-        [speed.RACE["to-99-torchdiffeq"], "1 of 1", "1", "9.0", "99.10"],
         [speed.RACE["to-99-resnet-1"], "1 of 1", "1", "0.5", "99.10"],
     ]
     assert len(header) == 5
@@ -313,7 +313,6 @@ def test_numbers_of_the_runs_are_ranges_over_all_ways_and_minutes(raced):
         "race": "6.0",
         "race-adaptive": "9.0",
         "race-products": "3.6",
-        "race-torchdiffeq": "2.0",
         "race-resnet-1": "36.0",
         "reached-to-99": "1 of 2",
         "reached-products": "1 of 1",

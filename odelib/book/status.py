@@ -9,7 +9,6 @@ import torch
 
 from odelib.book.faults import Faults
 from odelib.book.pages import verbatim
-from odelib.errors import RecordError
 from odelib.records import RESULTS, Environment, Record, Run
 from odelib.studies import STUDIES, Study
 from odelib.studies.results import known_stale, read_results, stale_among
@@ -120,10 +119,7 @@ class Status:
         return _verbatim(["study", "missing"], [[study.name, self._left(study)] for study in studies])
 
     def _left(self, study: Study, shown: int = 8) -> str:
-        try:
-            names = study.missing(self.folder)
-        except RecordError:
-            return "not known, as one of its records cannot be read"
+        names = study.missing(self.folder)
         more = f" and {len(names) - shown} more" if len(names) > shown else ""
         return ", ".join(names[:shown]) + more or "nothing"
 

@@ -2,8 +2,8 @@
 
 Protocol: the book's own solvers against torchdiffeq: one epoch of the task's recipe with each. And a race to 99 % of
 the test images: odenet_mnist.py's recipe as far as it needs; a learning rate that rises and falls in one epoch; the
-same in two epochs with a single step of RK4, as usual and by products; and this recipe with the script's solver, and
-with a residual block in place of the equation. Single steps are another matter: `odelib.studies.savings`.
+same in two epochs with a single step of RK4, as usual and by products; and this recipe with a residual block in place
+of the equation. Single steps are another matter: `odelib.studies.savings`.
 """
 
 from collections.abc import Iterable
@@ -39,7 +39,6 @@ SPEED = Study(
         "to-99": Case(replace(_QUICK, **_FASTEST), _THREE),
         "to-99-rk4": Case(replace(_QUICK, epochs=2, library="odelib", method="rk4"), _THREE),
         "to-99-products": Case(replace(_TWO_EPOCHS, library="odelib", method="rk4", products=True), _FIVE),
-        "to-99-torchdiffeq": Case(_TWO_EPOCHS),
         "to-99-resnet-1": Case(replace(_TWO_EPOCHS, network="resnet", blocks=1), _THREE),
     },
 )
@@ -59,7 +58,6 @@ RACE = {
     "to-99": "one epoch, bosh3",
     "to-99-rk4": "two epochs, one step of RK4, bfloat16 in f",
     "to-99-products": "two epochs, one step of RK4, products, bfloat16 in the stem",
-    "to-99-torchdiffeq": "two epochs, torchdiffeq's dopri5 as in the script, bfloat16 in the stem",
     "to-99-resnet-1": "two epochs, a residual block for the equation, bfloat16 in the stem",
 }
 OURS = ("to-99", "to-99-rk4", "to-99-products")
@@ -130,7 +128,7 @@ def numbers(runs: Runs) -> dict[str, str]:
         found[f"accuracy-{name}"] = f"{min(values):.1f} to {max(values):.1f} (mean {mean(values):.2f})"
     (script,) = runs["to-99-script"]
     minutes = [metrics.seconds / 60 for metrics in script.metrics]
-    there = {name: seconds_to_goal(runs[f"to-99{name}"]) for name in ("", "-products", "-torchdiffeq", "-resnet-1")}
+    there = {name: seconds_to_goal(runs[f"to-99{name}"]) for name in ("", "-products", "-resnet-1")}
     times = {name: f"{script_seconds(runs) / mean(seconds):.1f}" for name, seconds in there.items()}
     return {
         **found,
@@ -139,7 +137,6 @@ def numbers(runs: Runs) -> dict[str, str]:
         "race": f"{race(runs):.1f}",
         "race-adaptive": times[""],
         "race-products": times["-products"],
-        "race-torchdiffeq": times["-torchdiffeq"],
         "race-resnet-1": times["-resnet-1"],
         "reached-to-99": f"{len(there[''])} of {len(runs['to-99'])}",
         "reached-products": f"{len(there['-products'])} of {len(runs['to-99-products'])}",
