@@ -7,11 +7,7 @@ import torch
 from odelib.data import Images
 from odelib.errors import OptionError, in_one_line, memory_for
 from odelib.models import ImageClassifier
-<<<<<<< HEAD
 from odelib.odeblock import Solver, ode_blocks
-=======
-from odelib.odeblock import Solver, change_solver, ode_blocks
->>>>>>> input
 
 
 def try_one_picture(model: ImageClassifier, images: Images, alone: bool = False) -> None:
@@ -29,15 +25,9 @@ def try_one_picture(model: ImageClassifier, images: Images, alone: bool = False)
     height, width = images.images.shape[-2:]
     picture = f"a picture of {height} x {width} pixels"
     try:
-<<<<<<< HEAD
         with torch.random.fork_rng(), memory_for(picture):
-            trial(images.pick(slice(0, 1)).images.float() / 255)
-    except OptionError:  # products, of what they do not know
-=======
-        with torch.random.fork_rng():
             trial(images.pick(slice(0, 1)).images.to(dtype) / 255)
-    except torch.OutOfMemoryError:
->>>>>>> input
+    except OptionError:  # products, of what they do not know
         raise
     except (RuntimeError, ValueError) as error:
         raise OptionError(

@@ -55,7 +55,6 @@ def test_batch_norm_minds_a_single_value_where_a_picture_is_alone(tiny):
         try_one_picture(model, images(8), alone=True)
 
 
-<<<<<<< HEAD
 def test_products_are_tried_as_products(tiny):
     try_one_picture(network(tiny, products=True), tiny.train)
     with pytest.raises(OptionError, match="^products need GroupNorm in f, got BatchNorm2d"):
@@ -67,7 +66,8 @@ def test_what_the_memory_does_not_hold_is_no_matter_of_the_size_of_pictures(tiny
     monkeypatch.setattr(torch.nn.Conv2d, "forward", lambda *_: torch.empty(2**50))
     with pytest.raises(OutOfMemory, match="^a picture of 28 x 28 pixels: there is not enough memory"):
         try_one_picture(model, tiny.train)
-=======
+
+
 @pytest.mark.parametrize(
     "dtype, refused, allowed",
     [(torch.float32, 5e-7, 1e-6), (torch.float64, 1e-15, 2e-15)],
@@ -77,13 +77,13 @@ def test_a_tolerance_that_rounding_hides_is_refused(tiny, dtype, refused, allowe
     def trial(method="dopri5", **tolerances):
         try_one_picture(network(tiny, library=library, method=method, **tolerances).to(dtype), tiny.test)
 
-    message = f"rtol or atol must be at least .*, ten times the precision of {torch.finfo(dtype).bits} bit numbers, got rtol"
+    bits = torch.finfo(dtype).bits
+    message = f"rtol or atol must be at least .*, ten times the precision of {bits} bit numbers, got rtol"
     with pytest.raises(OptionError, match=message):
         trial(rtol=refused, atol=refused)
     for tolerances in (dict(rtol=allowed, atol=allowed), dict(rtol=refused), dict(atol=refused)):
         trial(**tolerances)
     trial("rk4", rtol=refused, atol=refused)
->>>>>>> input
 
 
 def test_the_model_and_the_random_numbers_stay_as_they_are(tiny):
