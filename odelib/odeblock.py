@@ -82,7 +82,7 @@ class Solver(Options):
         estimates keep the type of z. Where a processor has instructions for bfloat16, f is faster; it is about 0.5 %
         off, so that tolerances below 1e-3 mean nothing.
     products
-        compute the convolutions of f with fewer multiplications (`odelib.products`): the same f to 1e-5 in float32, for
+        compute the convolutions of f with fewer multiplications (`odelib.products`): the same f to some 1e-5 in float32, for
         an ODEfunc with GroupNorm. Not with bf16, which such products would make several percent wrong.
     """
 
