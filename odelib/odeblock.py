@@ -82,8 +82,8 @@ class Solver(Options):
         estimates keep the type of z. Where a processor has instructions for bfloat16, f is faster; it is about 0.5 %
         off, so that tolerances below 1e-3 mean nothing.
     products
-        compute the convolutions of f with fewer multiplications (`odelib.products`): the same f to some 1e-5 in float32, for
-        an ODEfunc with GroupNorm. Not with bf16, which such products would make several percent wrong.
+        compute the convolutions of f with fewer multiplications (`odelib.products`): in float32 the same f to some
+        1e-5, for an ODEfunc with GroupNorm. Not with bf16, which such products would make several percent wrong.
     """
 
     method: str = "dopri5"  # any solver of the library, such as dopri5, rk4, euler
