@@ -1,7 +1,7 @@
 """The command line: `odelib train`, `evaluate`, `data`, `show`, `study`, `benchmark` (`odelib.commands`).
 
-It ends every command in one line: what went wrong, or what became of the work. That holds for a signal while modules are
-imported too, and for a package that is not installed, so that this module imports the others late.
+It ends every command in one line: what went wrong, or what became of the work. So does a signal while modules are
+imported, and a package that is not installed: this module imports the others late.
 """
 
 import contextlib

@@ -10,7 +10,8 @@ grids weights and metrics are its own but for the order of sums. What differs:
 - What a warm start has learned is every process's own; a run that goes on has what the first one knew.
 
 A signal to one process stops all of them after the same step; one that comes while they evaluate, like a process that
-dies, leaves the others without an answer, and they end with an error. NFE is that of the process that evaluated f most often, for which the others wait; seconds are those of the first one.
+dies, leaves the others without an answer, and they end with an error. NFE is that of the process that evaluated f most
+often, for which the others wait; seconds are those of the first one.
 """
 
 import os
