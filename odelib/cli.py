@@ -1,7 +1,7 @@
 """The command line: `odelib train`, `evaluate`, `data`, `show`, `study`, `benchmark` (`odelib.commands`).
 
-It ends every command in one line: what went wrong, or what became of the work. Until signals are heeded it imports
-nothing that takes long, and so that it can say what is not installed.
+It ends every command in one line: what went wrong, or what became of the work. So does a signal while modules are
+imported, and a package that is not installed: this module imports the others late.
 """
 
 import contextlib

@@ -9,7 +9,9 @@ grids weights and metrics are its own but for the order of sums. What differs:
 - Noise, as in dropout, is drawn anew for every process and step.
 - What a warm start has learned is every process's own; a run that goes on has what the first one knew.
 
-NFE is that of the process that evaluated f most often, for which the others wait; seconds are those of the first one.
+A signal to one process stops all of them after the same step; one that comes while they evaluate, like a process that
+dies, leaves the others without an answer, and they end with an error. NFE is that of the process that evaluated f most
+often, for which the others wait; seconds are those of the first one.
 """
 
 import os
