@@ -14,6 +14,7 @@ from odelib.models import ImageClassifier, Network, Normalize, count_parameters
 from odelib.odeblock import MAX_STEPS, Solver
 from odelib.training import Training
 
+
 @dataclass(frozen=True)
 class Config(Training, Solver, Network, Selection):
     """What is trained, on what, how. Equal configs (the seed included) are the same run.

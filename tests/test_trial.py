@@ -63,7 +63,9 @@ def test_a_tolerance_that_rounding_hides_is_refused(tiny, dtype, refused, allowe
     def trial(method="dopri5", **tolerances):
         try_one_picture(network(tiny, library=library, method=method, **tolerances).to(dtype), tiny.test)
 
-    message = f"rtol or atol must be at least .*, ten times the precision of {torch.finfo(dtype).bits} bit numbers, got rtol"
+    message = (
+        f"rtol or atol must be at least .*, ten times the precision of {torch.finfo(dtype).bits} bit numbers, got rtol"
+    )
     with pytest.raises(OptionError, match=message):
         trial(rtol=refused, atol=refused)
     for tolerances in (dict(rtol=allowed, atol=allowed), dict(rtol=refused), dict(atol=refused)):
