@@ -4,8 +4,9 @@ A 3x3 convolution multiplies nine times for a pixel and a pair of channels. Toom
 neighbouring outputs of a filter with three taps, in two dimensions (m + 2)^2 for m^2: for a map of 6 x 6 pixels 64 in
 place of 324. (Toom 1963, Cook 1966; minimal by Winograd 1980; for the convolutions of networks Lavin and Gray 2016.)
 
-The states of an ODE block are as small as that, so that all of it is a few large matrix products: one along the height
-and one along the width lead from pixels to points, at each point a matrix multiplies the channels, two more lead back.
+The states of the book's ODE blocks are nearly as small as that, so that all of it is matrix products: one along the
+height and one along the width lead from pixels to points, at each point a matrix multiplies the channels, two more lead
+back.
 For this the state changes its layout once a solve, from (batch, channels, height, width) to
 (height width, channels, batch), in which nothing has to be moved between one product and the next.
 """
@@ -209,7 +210,7 @@ class ProductODEfunc:
     """An ODEfunc made ready for one solve: the same function, for states (height width, channels, batch).
 
     z is the state at the start, (batch, channels, height, width); `enter` takes it to the layout, `leave` takes states
-    back. The result is off by some 2e-6 of its size with float32 numbers where maps are 6 x 6, by some 1e-5 where tiles
+    back. The result is off by some 2e-6 of its size with float32 numbers where maps are 6 x 6, by some 2e-5 where tiles
     are 8 x 8, for 2e-7 of the usual convolution. 16-bit numbers would be off by several percent: they are made float32
     here, also under torch.autocast.
 

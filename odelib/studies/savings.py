@@ -102,9 +102,11 @@ def saving_quartiles(benchmark: Benchmark) -> dict[str, tuple[float, float, floa
 
 def saving_parts(benchmark: Benchmark) -> dict[str, dict[str, float]]:
     """Milliseconds of a step, saving by saving: its floor, and the rest, which is the solver's."""
-    floors = {label: 1e3 * only(benchmark.rows, case=case).floor for case, label in SAVINGS.items()}
     medians = {label: median for label, (_, median, _) in saving_quartiles(benchmark).items()}
-    return {"floor": floors, "solver": {label: max(0.0, medians[label] - floors[label]) for label in floors}}
+    floors = {
+        label: min(1e3 * only(benchmark.rows, case=case).floor, medians[label]) for case, label in SAVINGS.items()
+    }
+    return {"floor": floors, "solver": {label: medians[label] - floors[label] for label in floors}}
 
 
 def gradient_table(benchmark: Benchmark) -> Table:
@@ -368,6 +370,7 @@ def numbers(one: Benchmark, two: Benchmark) -> dict[str, str]:
         "environment": str(one.environment),
         "environment-2": str(two.environment),
         "rounds": str(len(one.rows[0].seconds)),
+        "rounds-2": str(len(two.rows[0].seconds)),
         "ms-script": f"{milliseconds(row[SCRIPT])[1]:.0f}",
         "ms-fast": f"{milliseconds(row[FAST])[1]:.0f}",
         "ms-short": f"{milliseconds(row[FAST_BF16])[1]:.0f}",
