@@ -10,7 +10,7 @@ from torch import nn
 from odelib import ODEBlock, Solver, count_evaluations
 from odelib.errors import OptionError
 from odelib.odefunc import ODEfunc
-from odelib.products import LARGEST_TILE, POINTS, Convolution, ProductODEfunc, inverse, toom_cook
+from odelib.products import LARGEST_TILE, POINTS, Convolution, ProductODEfunc, change_basis, inverse, toom_cook
 from odelib.variations import NORMS, AutonomousConv2d
 
 # Float32's rounding errors of one convolution of 64 channels, relative in the 2-norm, by the largest tile: no more than
@@ -80,6 +80,18 @@ def test_rounding_errors_in_float32(largest_tile):
     z, weight = images(8, 64, *size).relu(), images(64, 64, 3, 3) / 24
     exact = F.conv2d(z.double(), weight.double(), padding=1)
     assert relative(by_products(z, weight, largest_tile), exact) < ERRORS[largest_tile]
+
+
+def test_bfloat16_at_the_points_of_a_tile_of_6_would_be_wrong_by_more_than_a_percent():
+    torch.manual_seed(0)
+    z, weight = images(8, 64, 6, 6).relu(), images(64, 64, 3, 3) / 24
+    exact = F.conv2d(z.double(), weight.double(), padding=1)
+    convolution = Convolution(6, 6, z)
+    at_points = change_basis(z.permute(2, 3, 1, 0).flatten(0, 1), *convolution.there)
+    products = torch.bmm(convolution.filters(weight).bfloat16(), at_points.bfloat16()).float()
+    ours = change_basis(products, *convolution.back).unflatten(0, (6, 6)).permute(3, 2, 0, 1)
+    usual = F.conv2d(z.bfloat16(), weight.bfloat16(), padding=1)
+    assert relative(ours, exact) > 0.01 > relative(usual, exact)
 
 
 @pytest.mark.parametrize("size", [(2, 3), (9, 4)])  # one tile, and two in a column
