@@ -3,6 +3,7 @@
 Written whole or not at all, never unpickled. A record says where it was made, and by which code.
 """
 
+import base64
 import glob
 import math
 import os
@@ -18,6 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -200,6 +202,7 @@ class Run(Record):
     data: str | None = None  # digest of the images; None in older records
     later: tuple[Environment, ...] = ()  # where the run went on, if elsewhere or otherwise
     extended: tuple[Extension, ...] = ()  # what `config` was before
+    wrong: str | None = None  # which images the finished network gets wrong (`pack_bits`); None in older records
 
     def goes_on(self, environment: Environment) -> "Run":
         """The run, going on in this environment, which is noted if figures may depend on the difference."""
@@ -223,11 +226,24 @@ class Run(Record):
                     raise ValueError(f"{name} of epoch {number} cannot be {value}")
             if metrics.test_accuracy is None and metrics.validation_accuracy is None:
                 raise ValueError(f"epoch {number} has neither a test accuracy nor a validation accuracy")
+        if self.wrong is not None:
+            unpack_bits(self.wrong)
 
     @property
     def last(self) -> EpochMetrics:
         """The last epoch, which is the result that is reported."""
         return self.metrics[-1]
+
+
+def pack_bits(bits: Tensor) -> str:
+    """Booleans (n,) as text: base64 of n / 8 bytes, the first one the highest bit; the last byte is filled with 0."""
+    return base64.b64encode(np.packbits(bits.cpu().numpy()).tobytes()).decode("ascii")
+
+
+def unpack_bits(text: str) -> Tensor:
+    """What `pack_bits` packed, with the zeros that fill the last byte. Raises ValueError for other text."""
+    raw = np.frombuffer(base64.b64decode(text, validate=True), dtype=np.uint8)
+    return torch.from_numpy(np.unpackbits(raw).astype(bool))
 
 
 def save_weights(

@@ -30,9 +30,9 @@ from odelib.distributed import ALONE, Processes
 from odelib.errors import OptionError, RecordError
 from odelib.locks import Lock
 from odelib.models import count_parameters
-from odelib.records import Environment, Extension, Run, load_tensors, save_weights, sweep, try_to_write
+from odelib.records import Environment, Extension, Run, load_tensors, pack_bits, save_weights, sweep, try_to_write
 from odelib.signals import Wish
-from odelib.training import EpochMetrics, Progress, fit, make_optimizer, steps_per_epoch
+from odelib.training import EpochMetrics, Progress, fit, judged_wrong, make_optimizer, steps_per_epoch
 from odelib.trial import try_one_picture
 
 SAVED_EVERY = 30.0  # seconds: the work that a power failure may take
@@ -114,6 +114,10 @@ def run(
                 if not record.finished and wish.comes():
                     wish.heed(f"interrupted after epoch {record.last.epoch}; {_GOES_ON}")
             if lock:
+                wish.at_once(f"interrupted after the last epoch; {_GOES_ON}")
+                judged = data.test if data.validation is None else data.validation
+                record = replace(record, wrong=pack_bits(judged_wrong(model, judged)))
+                wish.wait()
                 record.save(path)
                 more = optimizer_tensors(optimizer) if keep_optimizer else None
                 save_weights(path.with_suffix(".safetensors"), model, config, data.classes, more)
@@ -258,7 +262,7 @@ def _changed(path: Path, kept: Checkpoint, config: Config, extend: bool) -> Run:
     if not extend or not _is_extension(was, config):
         raise _another(path, was, config, extend)
     note = Extension(was.epochs, was.lr, kept.progress.epoch, kept.progress.step)
-    return replace(record, config=config, extended=(*record.extended, note))
+    return replace(record, config=config, extended=(*record.extended, note), wrong=None)
 
 
 def _way_on(path: Path, config: Config) -> str:

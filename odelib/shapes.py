@@ -4,13 +4,13 @@ Where jaxtyping is not installed, such an annotation means the tensor alone: a l
 """
 
 try:
-    from jaxtyping import Float, Int64, UInt8
+    from jaxtyping import Bool, Float, Int64, UInt8
 except ImportError:
 
     class Float:  # type: ignore[no-redef]
         def __class_getitem__(cls, described):
             return described[0]
 
-    Int64 = UInt8 = Float  # type: ignore[misc]
+    Bool = Int64 = UInt8 = Float  # type: ignore[misc]
 
-__all__ = ["Float", "Int64", "UInt8"]
+__all__ = ["Bool", "Float", "Int64", "UInt8"]

@@ -20,6 +20,7 @@ from odelib.heartbeat import heartbeat
 from odelib.odeblock import count_evaluations, in_words, ode_blocks
 from odelib.options import Options
 from odelib.regularization import penalty
+from odelib.shapes import Bool
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,17 @@ def evaluate(model: nn.Module, data: Images, batch_size: int = EVALUATED_AT_ONCE
     finally:
         model.train(was_training)
     return loss.item() / len(data), correct.item() / len(data)
+
+
+@torch.no_grad()
+def judged_wrong(model: nn.Module, data: Images) -> Bool[Tensor, " images"]:
+    """Which images the model, in eval mode, takes for another class than theirs. The mode is put back after."""
+    was_training = model.training
+    model.eval()
+    try:
+        return torch.cat([model(x).argmax(dim=1) != y for x, y in batches(data, EVALUATED_AT_ONCE)])
+    finally:
+        model.train(was_training)
 
 
 def train_step(

@@ -20,10 +20,12 @@ from odelib.records import (
     Environment,
     load_class_names,
     load_tensors,
+    pack_bits,
     save_tensors,
     save_weights,
     sweep,
     try_to_write,
+    unpack_bits,
     write_atomically,
 )
 
@@ -490,3 +492,15 @@ def test_a_file_that_is_no_safetensors_is_refused_and_never_unpickled(tmp_path, 
     for read in (load_weights, load_tensors):
         with pytest.raises(RecordError, match="model.pth cannot be read as safetensors"):
             read(path)
+
+
+@pytest.mark.parametrize("n", [1, 8, 13])
+def test_bits_come_back_with_zeros_behind_them(n):
+    bits = torch.arange(n) % 3 == 0
+    assert unpack_bits(pack_bits(bits)).tolist() == bits.tolist() + [False] * (-n % 8)
+
+
+def test_a_record_whose_bits_are_no_bits_is_refused(made, tmp_path):
+    replace(made, wrong="no base64").save(tmp_path / "a.json")
+    with pytest.raises(RecordError, match="not a record of odelib"):
+        Run.load(tmp_path / "a.json")

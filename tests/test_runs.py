@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from odelib import Config, Images, OptionError, RecordError, Run, build, fit, load_weights, runs, training
+from odelib import Config, Images, OptionError, RecordError, Run, build, fit, load_weights, prepare, runs, training
 from odelib.checkpoints import checkpoint_files, read_checkpoint
 from odelib.errors import Interrupted
-from odelib.records import Environment, Extension, load_tensors, save_tensors
+from odelib.records import Environment, Extension, load_tensors, save_tensors, save_weights, unpack_bits
 from odelib.runs import Finished, inside, is_finished, run
 
 CPU = torch.device("cpu")
@@ -254,8 +254,21 @@ def test_a_signal_while_an_epoch_is_kept_or_reported_waits_for_that(tiny, quick,
     with pytest.raises(Interrupted, match="interrupted after epoch 1; all is kept"):
         run(config, tiny, path, CPU, sends(signal.SIGTERM))
     assert len(Run.load(path).metrics) == len(read_checkpoint(path).record.metrics) == 1
-    with pytest.raises(Interrupted, match="a.json is finished"):
+    with pytest.raises(Interrupted, match="after the last epoch; all is kept"):  # before its images are judged
         run(config, tiny, path, CPU, sends(signal.SIGTERM))
+    assert not is_finished(path)
+
+
+def test_a_signal_while_a_finished_run_is_kept_waits_for_that(tiny, quick, tmp_path, monkeypatch):
+    config, path = replace(quick, network="none"), tmp_path / "a.json"
+
+    def keep(*given):
+        os.kill(os.getpid(), signal.SIGTERM)
+        save_weights(*given)
+
+    monkeypatch.setattr(runs, "save_weights", keep)
+    with pytest.raises(Interrupted, match="a.json is finished"):
+        train(config, tiny, path)
     assert is_finished(path) and files(tmp_path) == ["a.json", "a.safetensors"]
 
 
@@ -718,8 +731,6 @@ def test_a_run_looks_at_the_images_that_it_trains_on_and_at_no_others(sample, qu
 
 def test_a_run_is_what_its_parts_do_by_hand(tiny, quick, tmp_path):
     """prepare, build, fit: with these three a reader gets the same weights."""
-    from odelib import prepare
-
     config = replace(quick, network="none", validation=0.25, train_images=32)
     done = train(config, tiny, tmp_path / "a.json")
     data = prepare(tiny, config)
@@ -728,3 +739,29 @@ def test_a_run_is_what_its_parts_do_by_hand(tiny, quick, tmp_path):
     assert [replace(m, seconds=0.0) for m in done.metrics] == metrics
     weights, _ = load_tensors(tmp_path / "a.safetensors")
     assert all(torch.equal(weights[name], tensor) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("held_out", [0.0, 0.25])
+def test_a_record_says_which_images_the_network_gets_wrong(tiny, quick, tmp_path, held_out):
+    """Of the images that it was judged by, in their order, as the stored weights say them."""
+    config = replace(quick, network="none", validation=held_out)
+    done = train(config, tiny, tmp_path / "a.json")
+    assert done.wrong == Run.load(tmp_path / "a.json").wrong
+    model, _ = load_weights(tmp_path / "a.safetensors")
+    data = prepare(tiny, config)
+    judged = data.validation if held_out else data.test
+    with torch.no_grad():
+        wrong = model(judged.images.float() / 255).argmax(dim=1) != judged.labels
+    assert unpack_bits(done.wrong)[: len(judged)].equal(wrong)
+    assert wrong.any() and not wrong.all()
+    reached = done.last.validation_accuracy if held_out else done.last.test_accuracy
+    assert unpack_bits(done.wrong).sum() == round((1 - reached) * len(judged))
+
+
+def test_an_extended_run_says_nothing_of_the_images_until_it_is_finished(tiny, quick, tmp_path):
+    path = tmp_path / "a.json"
+    train(replace(quick, epochs=1), tiny, path, keep_optimizer=True)
+    with pytest.raises(Killed):
+        run(replace(quick, epochs=3), tiny, path, CPU, stop, extend=True)
+    assert Run.load(path).wrong is None
+    assert train(replace(quick, epochs=3), tiny, path, extend=True).wrong is not None

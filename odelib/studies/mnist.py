@@ -19,26 +19,30 @@ from odelib.studies.study import Case, Study
 from odelib.studies.summary import Runs, Table, accuracy, all_runs, at_the_end, mean, only, standard_error
 
 _MNIST = Config(dataset="mnist", epochs=5)
+_FOUR_STEPS = {"step_size": 0.25}
 _THREE = (0, 1, 2)
+
+CASES: dict[str, Config] = {
+    "direct-dopri5": _MNIST,
+    "adjoint-dopri5": replace(_MNIST, gradient="adjoint"),
+    "direct-rk4": replace(_MNIST, method="rk4"),
+    "adjoint-rk4": replace(_MNIST, gradient="adjoint", method="rk4"),
+    "direct-euler": replace(_MNIST, method="euler"),
+    "adjoint-euler": replace(_MNIST, gradient="adjoint", method="euler"),
+    "direct-rk4-4": replace(_MNIST, method="rk4", **_FOUR_STEPS),
+    "adjoint-rk4-4": replace(_MNIST, gradient="adjoint", method="rk4", **_FOUR_STEPS),
+    "direct-euler-4": replace(_MNIST, method="euler", **_FOUR_STEPS),
+    "adjoint-euler-4": replace(_MNIST, gradient="adjoint", method="euler", **_FOUR_STEPS),
+    "seminorm-dopri5": replace(_MNIST, gradient="seminorm"),
+    "none": replace(_MNIST, network="none"),
+    "resnet-1": replace(_MNIST, network="resnet", blocks=1),
+    "resnet-6": replace(_MNIST, network="resnet", blocks=6),
+}
 
 GRADIENTS = Study(
     "mnist-gradients",
     "Direct or adjoint gradient, with dopri5, RK4 or Euler: which trains best, and which is fastest?",
-    {
-        "direct-dopri5": Case(_MNIST, _THREE),
-        "adjoint-dopri5": Case(replace(_MNIST, gradient="adjoint"), _THREE),
-        "adjoint-rk4": Case(replace(_MNIST, gradient="adjoint", method="rk4"), _THREE),
-        "adjoint-euler": Case(replace(_MNIST, gradient="adjoint", method="euler"), _THREE),
-        "direct-rk4": Case(replace(_MNIST, method="rk4")),
-        "direct-euler": Case(replace(_MNIST, method="euler")),
-        "adjoint-rk4-4": Case(replace(_MNIST, gradient="adjoint", method="rk4", step_size=0.25)),
-        "adjoint-euler-4": Case(replace(_MNIST, gradient="adjoint", method="euler", step_size=0.25)),
-        "direct-euler-4": Case(replace(_MNIST, method="euler", step_size=0.25)),
-        "seminorm-dopri5": Case(replace(_MNIST, gradient="seminorm")),
-        "none": Case(replace(_MNIST, network="none")),
-        "resnet-1": Case(replace(_MNIST, network="resnet", blocks=1)),
-        "resnet-6": Case(replace(_MNIST, network="resnet", blocks=6)),
-    },
+    {name: Case(config, _THREE) for name, config in CASES.items()},
     trained="adjoint-dopri5-seed0",
 )
 
