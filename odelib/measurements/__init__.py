@@ -3,7 +3,17 @@
 A new one is a module and a line here.
 """
 
-from odelib.measurements import benchmark, confusion, cross_solver, gradient_error, loss_scale, memory, timing
+from odelib.measurements import (
+    backward_tolerance,
+    benchmark,
+    confusion,
+    cross_solver,
+    gradient_error,
+    loss_scale,
+    memory,
+    timing,
+    work_precision,
+)
 from odelib.measurements.measurement import Measurement, Subject
 
 MEASUREMENTS: dict[str, Measurement] = {
@@ -11,6 +21,8 @@ MEASUREMENTS: dict[str, Measurement] = {
     "memory": memory.MEASUREMENT,
     "loss-scale": loss_scale.MEASUREMENT,
     "gradient-error": gradient_error.MEASUREMENT,
+    "backward-tolerance": backward_tolerance.MEASUREMENT,
+    "work-precision": work_precision.MEASUREMENT,
     "cross-solver": cross_solver.MEASUREMENT,
     "confusion": confusion.MEASUREMENT,
     "benchmark": benchmark.MEASUREMENT,

@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import torch
 import torch.nn.functional as F
@@ -75,8 +76,9 @@ def block_gradient(block: ODEBlock, z: Tensor, cotangent: Tensor) -> Gradient:
 class Problem:
     """The ODE block of a trained network with real states, the gradient dL/dz(t1) there, and the exact gradient."""
 
-    def __init__(self, subject: Subject, images: int):
-        x, y = next(batches(subject.data.test.to(subject.device), images))
+    def __init__(self, subject: Subject, images: int, batch: int = 0):
+        """Of the test images the batch of this number, counted from 0."""
+        x, y = next(islice(batches(subject.data.test.to(subject.device), images), batch, None))
         model = subject.trained.to(subject.device)
         self.f = subject.f
         with torch.no_grad():

@@ -7,6 +7,7 @@ the block is worth.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from odelib.config import Config
 from odelib.measurements.cross_solver import CrossSolver
@@ -19,7 +20,7 @@ from odelib.studies.study import Case, Study
 from odelib.studies.summary import Runs, Table, accuracy, all_runs, at_the_end, mean, only, standard_error
 
 _MNIST = Config(dataset="mnist", epochs=5)
-_FOUR_STEPS = {"step_size": 0.25}
+_FOUR_STEPS: dict[str, Any] = {"step_size": 0.25}
 _THREE = (0, 1, 2)
 
 CASES: dict[str, Config] = {
