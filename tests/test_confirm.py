@@ -199,11 +199,11 @@ def test_a_changed_figure_is_named_and_the_record_stays(study, tmp_path, capsys)
     path = tmp_path / "mnist-gradients" / "memory.json"
     made_by_other_code(path)
     record = Memory.load(path)
-    replace(record, rows=(replace(record.rows[0], bytes=record.rows[0].bytes + 1), *record.rows[1:])).save(path)
+    replace(record, rows=(replace(record.rows[0], kept=record.rows[0].kept + 1), *record.rows[1:])).save(path)
     before = path.read_bytes()
     capsys.readouterr()
     assert command(tmp_path, "memory", "--confirm") == 2
-    was, row = record.rows[0].bytes + 1, "rows dopri5 direct 0.1 None bytes"
+    was, row = record.rows[0].kept + 1, "rows dopri5 direct 0.1 None kept"
     assert capsys.readouterr().err == (
         f"odelib: {path} is not confirmed: {row} {was - 1} is {was} in the record; move it away to measure again\n"
     )

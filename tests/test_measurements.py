@@ -7,16 +7,20 @@ import torch
 from torch import nn
 
 from odelib import ODEBlock, RecordError, Solver, build
+from odelib.data import batches
 from odelib.measurements import MEASUREMENTS, Subject
+from odelib.measurements.backward_tolerance import FORWARD, measure_backward_tolerance
 from odelib.measurements.confusion import count_confusion, measure_confusion
 from odelib.measurements.cross_solver import SOLVERS, measure_cross_solver
-from odelib.measurements.gradient_error import block_gradient, cosine, measure_gradient_error, relative
+from odelib.measurements.gradient_error import Problem, block_gradient, cosine, measure_gradient_error, relative
 from odelib.measurements.loss_scale import measure_loss_scale
 from odelib.measurements.memory import STEPS, TOLERANCES, measure_memory
 from odelib.measurements.timing import StepTime, interleave, measure_timing
+from odelib.measurements.work_precision import measure_work_precision
 from odelib.records import save_weights
 from odelib.saved_bytes import count_saved_bytes
 from odelib.sources import digest
+from odelib.studies.summary import only
 from odelib.training import evaluate
 
 CPU = torch.device("cpu")
@@ -167,10 +171,26 @@ def test_direct_euler_saves_one_state_a_step_and_the_adjoint_only_its_ends():
 def test_memory_of_the_direct_gradient_grows_with_nfe_and_that_of_the_adjoint_does_not(subject):
     memory = measure_memory(subject, batch_size=4)
     for gradient, grows in (("direct", True), ("adjoint", False)):
-        rows = sorted((r.nfe_forward, r.bytes) for r in memory.rows if (r.method, r.gradient) == ("dopri5", gradient))
-        assert rows[-1][0] > rows[0][0]
-        assert (rows[-1][1] > rows[0][1]) is grows
+        mine = [r for r in memory.rows if (r.method, r.gradient) == ("dopri5", gradient)]
+        first, *_, last = sorted(mine, key=lambda row: row.nfe_forward)
+        assert last.nfe_forward > first.nfe_forward
+        assert (last.kept > first.kept) is grows
+        assert all(row.kept <= row.peak for row in mine)
+        assert (last.peak > 1.5 * first.peak) is grows
     assert memory.state_bytes < memory.evaluation_bytes
+
+
+def test_memory_is_what_is_held_at_the_end_of_the_forward_pass_not_all_that_was_saved_on_the_way(subject):
+    """dopri5 saves for its error estimates too, whose graph leads nowhere."""
+    memory = measure_memory(subject, batch_size=4, sizes=slice(2, 3))
+    row = only(memory.rows, method="dopri5", gradient="direct")
+    with torch.no_grad():
+        z = subject.trained.stem(subject.trained.normalize(next(batches(subject.data.train, 4))[0]))
+    z.requires_grad_()
+    with count_saved_bytes([z, *subject.f.parameters()]) as saved:
+        end = ODEBlock(subject.f, Solver(rtol=row.rtol, atol=row.rtol))(z)
+        assert saved.live == row.kept < saved.n
+    assert end.requires_grad
 
 
 def test_memory_is_measured_with_the_solvers_of_the_cases_and_no_others(subject, quick):
@@ -382,3 +402,45 @@ def test_a_measurement_is_registered_by_the_name_of_its_module(name):
     how = MEASUREMENTS[name]
     assert how.module == f"odelib.measurements.{name.replace('-', '_')}" == how.measure.__module__
     assert how.measure.__name__ == f"measure_{name.replace('-', '_')}"
+
+
+# Tolerances, forward and backward
+
+
+def test_a_tighter_solver_takes_more_evaluations_for_a_closer_gradient(subject):
+    record = measure_work_precision(subject, images=2, batches=(0,))
+    for library, method, field in (
+        ("torchdiffeq", "dopri5", "rtol"),
+        ("odelib", "bosh3", "rtol"),
+        ("odelib", "rk4", "steps"),
+    ):
+        mine = [row for row in record.rows if (row.library, row.method) == (library, method)]
+        assert len(mine) == 5 and all(getattr(row, field) is not None for row in mine)
+        assert mine[-1].nfe > mine[0].nfe and mine[-1].theta_error < mine[0].theta_error / 2
+    assert only(record.rows, library="odelib", method="rk4", steps=4).nfe == 16
+
+
+def test_batches_are_different_images(subject):
+    record = measure_work_precision(subject, images=2, batches=(0, 1), sizes=slice(0, 1))
+    errors = [row.theta_error for row in record.rows if (row.library, row.method) == ("odelib", "euler")]
+    assert len(errors) == 2 and errors[0] != errors[1]
+
+
+def test_the_adjoint_at_the_forward_tolerance_is_that_of_the_block(subject):
+    record = measure_backward_tolerance(subject, images=2, batches=(0,))
+    problem = Problem(subject, 2)
+    solver = Solver(rtol=FORWARD, atol=FORWARD)
+    for gradient, rtol in (("direct", None), ("adjoint", FORWARD)):
+        row = only(record.rows, rtol=rtol, share=None)
+        block = ODEBlock(problem.f, replace(solver, gradient=gradient))
+        found = block_gradient(block, problem.z, problem.cotangent)
+        assert (row.nfe_forward, row.nfe_backward) == (found.nfe_forward, found.nfe_backward)
+        assert row.theta_error == relative(found.theta, problem.exact.theta)
+
+
+def test_a_tighter_backward_solve_takes_more_evaluations_for_a_closer_gradient(subject):
+    record = measure_backward_tolerance(subject, images=2, batches=(0,))
+    plain = [row for row in record.rows if row.rtol and row.share is None]
+    shares = [row for row in record.rows if row.share]
+    for rows in (plain, shares):
+        assert rows[-1].nfe_backward > rows[0].nfe_backward and rows[-1].theta_error < rows[0].theta_error

@@ -1,4 +1,4 @@
-"""Memory: the bytes that the ODE block keeps for the backward pass, against NFE."""
+"""Memory: the bytes that the ODE block keeps for the backward pass, and those that it needs during it."""
 
 from dataclasses import dataclass, replace
 
@@ -16,7 +16,7 @@ STEPS = (1.0, 1 / 2, 1 / 4, 1 / 8, 1 / 16)
 
 @dataclass(frozen=True)
 class SavedByBlock:
-    """What one ODE block saves for the backward pass of one batch."""
+    """What autograd holds for one ODE block and one batch: tensors that were saved and are not released yet."""
 
     KEY = ("method", "gradient", "rtol", "step_size")
 
@@ -25,23 +25,24 @@ class SavedByBlock:
     rtol: float
     step_size: float | None
     nfe_forward: int
-    bytes: int
+    kept: int  # bytes that are held when the forward pass is done
+    peak: int  # the most bytes that are held at one time, in either pass
 
 
 @dataclass(frozen=True)
 class Memory(Record):
-    """Bytes kept for the backward pass against NFE."""
+    """Bytes that are held for the backward pass, by NFE."""
 
     environment: Environment
     batch_size: int
     state_bytes: int  # one state of the batch
-    evaluation_bytes: int  # what one evaluation of f saves: the adjoint holds that much, one evaluation at a time
+    evaluation_bytes: int  # what one evaluation of f saves
     rows: tuple[SavedByBlock, ...]
 
 
 def measure_memory(subject: Subject, batch_size: int = 128, sizes: slice = slice(None)) -> Memory:
-    """Count what the ODE block of the trained network saves, for each way of differentiating it, at the tolerances or
-    steps of `sizes`.
+    """Count what is held for the ODE block of the trained network, for each way of differentiating it, at the
+    tolerances or steps of `sizes`.
 
     The solvers and gradients are those that occur in the cases. The bytes do not depend on the machine.
     """
@@ -51,12 +52,13 @@ def measure_memory(subject: Subject, batch_size: int = 128, sizes: slice = slice
     with torch.no_grad():
         z = trained.stem(trained.normalize(x))
 
-    def saved_by(function) -> int:
+    def held_by(function) -> tuple[int, int]:
         state = z.clone().requires_grad_()
         with count_saved_bytes([state, *f.parameters()]) as saved:
-            out = function(state)
-        assert out.requires_grad
-        return saved.n
+            end = function(state)
+            kept = saved.live  # less than all that was saved: what only chose the steps is released on the way
+            torch.autograd.grad(end, [state, *f.parameters()], torch.ones_like(end))
+        return kept, saved.peak
 
     rows: list[SavedByBlock] = []
     cases = (config for config in subject.cases.values() if config.network == "odenet")
@@ -65,12 +67,11 @@ def measure_memory(subject: Subject, batch_size: int = 128, sizes: slice = slice
         for size in all_sizes[sizes]:
             exact = replace(solver, rtol=size, atol=size) if solver.adaptive else replace(solver, step_size=size)
             block = ODEBlock(f, exact)
-            with count_evaluations(block) as seen:
-                n = saved_by(block)
-            rows.append(
-                SavedByBlock(solver.method, solver.gradient, block.solver.rtol, block.solver.step_size, seen.n, n)
-            )
-    evaluation = saved_by(lambda state: f(torch.tensor(0.0, device=subject.device), state))
+            with torch.no_grad(), count_evaluations(block) as seen:
+                block(z)
+            how = solver.method, solver.gradient, block.solver.rtol, block.solver.step_size
+            rows.append(SavedByBlock(*how, seen.n, *held_by(block)))
+    evaluation, _ = held_by(lambda state: f(torch.tensor(0.0, device=subject.device), state))
     return Memory(Environment.here(subject.device, __name__), batch_size, z.nbytes, evaluation, tuple(rows))
 
 

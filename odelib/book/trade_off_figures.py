@@ -1,0 +1,126 @@
+"""Figures of what an ODE-Net is given for its time: test error by seconds, by epoch, and gradient error by NFE."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from odelib.book.plots import COLORS, MARKERS, panels, subplots
+from odelib.measurements.timing import Timing
+from odelib.measurements.work_precision import WorkPrecision, WorkPrecisionRow
+from odelib.records import Run
+from odelib.studies.mnist import seconds_per_epoch
+from odelib.studies.statistics import share_interval
+from odelib.studies.summary import Runs, final, mean
+
+_SOLVERS = ("dopri5", "rk4", "rk4-4", "euler", "euler-4")
+_NAMES = {"rk4": "RK4, 1 step", "rk4-4": "RK4, 4 steps", "euler": "Euler, 1 step", "euler-4": "Euler, 4 steps"}
+_CONTROLS = ("none", "resnet-1", "resnet-6")
+_TEST_IMAGES = 10_000
+
+
+def error_against_time(runs: Runs, timing: Timing) -> Figure:
+    """Test error in percent after the last epoch against seconds per epoch, both as logarithms; a mark for each seed.
+
+    A shape and a colour for the solver, hollow where the gradient is direct, filled where it is the adjoint's; a bar
+    is the 95 % interval of the mean error over images, an arrow leads from each direct gradient to its adjoint. Grey
+    crosses are networks without an ODE.
+    """
+    seconds = {case: quartiles[1] for case, quartiles in seconds_per_epoch(timing).items()}
+    figure, (ax,) = panels(1, height=4.2)
+    for solver, color, marker in zip(_SOLVERS, COLORS, MARKERS):
+        ends = []
+        for gradient in ("direct", "adjoint"):
+            case = f"{gradient}-{solver}"
+            _marks(ax, seconds[case], runs[case], color, marker, hollow=gradient == "direct")
+            ends.append((seconds[case], _error(mean(final(runs[case])))))
+        ax.annotate("", xy=ends[1], xytext=ends[0], arrowprops={"arrowstyle": "->", "color": color, "lw": 1.2})
+        ax.plot([], [], marker, color=color, label=_NAMES.get(solver, solver))
+    for case in _CONTROLS:
+        _marks(ax, seconds[case], runs[case], "gray", "x", hollow=False)
+        ax.annotate(case, (seconds[case], _error(mean(final(runs[case])))), (6, 6), textcoords="offset points", size=8)
+    ax.set(xscale="log", yscale="log", xlabel="seconds per epoch", ylabel="test error (%)")
+    _plain_ticks(ax, [0.5, 0.6, 0.7, 0.8, 1.0, 1.2], [20, 30, 50, 100, 200, 400])
+    kinds = [Line2D([], [], color="black", marker="o", ls="", mfc=mfc) for mfc in ("none", "black")]
+    first = ax.legend(loc="upper right", fontsize=8, ncols=2)
+    ax.add_artist(first)
+    ax.legend(kinds, ["direct", "adjoint"], loc="upper center", fontsize=8)
+    return figure
+
+
+def _error(accuracy: float) -> float:
+    return 100 * (1 - accuracy)
+
+
+def _marks(ax: Axes, x: float, runs: Sequence[Run], color: str, marker: str, hollow: bool) -> None:
+    accuracies = final(runs)
+    middle = mean(accuracies)
+    low, high = share_interval(middle, _TEST_IMAGES)
+    bar = [[_error(middle) - _error(high)], [_error(low) - _error(middle)]]
+    ax.errorbar(x, _error(middle), yerr=bar, color=color, linewidth=1, marker="", alpha=0.6)
+    inside = "none" if hollow else color
+    ax.plot([x] * len(accuracies), [_error(a) for a in accuracies], marker, color=color, mfc=inside, markersize=5)
+
+
+def _plain_ticks(ax: Axes, y: Sequence[float], x: Sequence[float] = ()) -> None:
+    """Numbers in place of powers of ten, those within the limits."""
+    for axis, ticks, limits in ((ax.yaxis, y, ax.get_ylim()), (ax.xaxis, x, ax.get_xlim())):
+        if ticks:
+            shown = [tick for tick in ticks if limits[0] <= tick <= limits[1]]
+            axis.set_ticks(shown, [f"{tick:g}" for tick in shown])
+            axis.set_ticks([], minor=True)
+
+
+def error_by_epoch(groups: Mapping[str, Mapping[str, Sequence[Run]]]) -> Figure:
+    """Training error above, test error below, in percent by epoch, a column for each group; the axis is a logarithm.
+
+    A line is the mean over the seeds of a case, a band reaches from the worst to the best.
+    """
+    figure, axes = subplots(2, len(groups), figsize=(7.2, 4.8), sharex=True, sharey="row")
+    for column, (group, runs) in zip(axes.T, groups.items()):
+        for ax, name in zip(column, ("train_accuracy", "test_accuracy")):
+            for case, repeats in runs.items():
+                error = 100 * (1 - np.array([[getattr(m, name) for m in run.metrics] for run in repeats]))
+                epochs = np.arange(1, error.shape[1] + 1)
+                (line,) = ax.semilogy(epochs, error.mean(axis=0), label=case)
+                ax.fill_between(epochs, error.min(axis=0), error.max(axis=0), color=line.get_color(), alpha=0.2)
+            ax.locator_params(axis="x", integer=True)
+        column[0].set_title(group, fontsize=10)
+        column[0].legend(fontsize=7, loc="lower left")
+        column[1].set_xlabel("epoch")
+    axes[0, 0].set(ylabel="training error (%)")
+    axes[1, 0].set(ylabel="test error (%)")
+    for row, ticks in zip(axes, ([0.1, 0.2, 0.5, 1, 2, 3], [0.6, 0.8, 1, 1.5, 2, 3])):
+        _plain_ticks(row[0], ticks)
+    return figure
+
+
+def work_and_precision(record: WorkPrecision) -> Figure:
+    """Error of dL/dtheta in percent against NFE for every method, torchdiffeq's on the left, odelib's on the right.
+
+    Means over the batches; a line for each method, with dashes for fixed grids.
+    """
+    figure, axes = subplots(1, 2, figsize=(7.2, 4.0), sharex=True, sharey=True)
+    for ax, library in zip(axes[0], ("torchdiffeq", "odelib")):
+        for number, (method, points) in enumerate(_by_method(record.rows, library).items()):
+            adaptive, pairs = points
+            style = {"color": COLORS[number % len(COLORS)], "marker": MARKERS[number % len(MARKERS)]}
+            ax.loglog(*zip(*pairs), "-" if adaptive else "--", label=method, **style)
+        ax.set(title=library, xlabel="NFE")
+        ax.legend(fontsize=7, loc="lower left")
+    axes[0, 0].set(ylabel="error of dL/dθ (%)")
+    _plain_ticks(axes[0, 0], [0.1, 0.3, 1, 3, 10, 30, 100], [1, 4, 16, 64, 256])
+    return figure
+
+
+def _by_method(rows: Sequence[WorkPrecisionRow], library: str) -> dict[str, tuple[bool, list[tuple[float, float]]]]:
+    """Of each method whether it is adaptive, and the means (NFE, error in percent) at each tolerance or step number."""
+    found: dict[str, tuple[bool, list[tuple[float, float]]]] = {}
+    mine = [row for row in rows if row.library == library]
+    for method, rtol, steps in dict.fromkeys((row.method, row.rtol, row.steps) for row in mine):
+        same = [row for row in mine if (row.method, row.rtol, row.steps) == (method, rtol, steps)]
+        point = mean(row.nfe for row in same), 100 * mean(row.theta_error for row in same)
+        found.setdefault(method, (rtol is not None, []))[1].append(point)
+    return found
