@@ -14,9 +14,9 @@ from odelib.records import Environment, Record
 
 FORWARD = 1e-3  # rtol and atol of the forward solve
 # rtol and atol of the backward solve.
-TOLERANCES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+TOLERANCES: tuple[float, ...] = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 # atol of the backward solve in units of the adjoint's own size, its root mean square at t1; rtol stays FORWARD.
-SHARES = (10.0, 1.0, 0.1, 0.01, 0.001)
+SHARES: tuple[float, ...] = (10.0, 1.0, 0.1, 0.01, 0.001)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from odelib.errors import SolverError
 from odelib.measurements.gradient_error import Problem, block_gradient, relative
@@ -9,8 +10,8 @@ from odelib.measurements.measurement import Measurement, Subject
 from odelib.odeblock import LIBRARIES, ODEBlock, Solver
 from odelib.records import Environment, Record
 
-TOLERANCES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
-STEPS = (1, 2, 4, 8, 16)
+TOLERANCES: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
+STEPS: tuple[int, ...] = (1, 2, 4, 8, 16)
 _LEFT_OUT = ("explicit_adams", "implicit_adams", "fixed_adams")  # multistep methods, which begin with other ones
 
 
@@ -42,13 +43,14 @@ class WorkPrecision(Record):
 def solvers(sizes: slice = slice(None)) -> Iterator[tuple[float | None, int | None, Solver]]:
     """Every method of both libraries, at the tolerances or numbers of steps of `sizes`: rtol, steps, solver."""
     for library, methods in LIBRARIES.items():
+        of_it: dict[str, Any] = {"library": library}
         for method in methods.adaptive:
             for rtol in TOLERANCES[sizes]:
-                yield rtol, None, Solver(method, rtol=rtol, atol=rtol, library=library)
+                yield rtol, None, Solver(method, rtol=rtol, atol=rtol, **of_it)
         for method in methods.fixed:
             if method not in _LEFT_OUT:
                 for steps in STEPS[sizes]:
-                    yield None, steps, Solver(method, step_size=1 / steps, library=library)
+                    yield None, steps, Solver(method, step_size=1 / steps, **of_it)
 
 
 def measure_work_precision(

@@ -10,14 +10,25 @@ from dataclasses import replace
 from typing import Any
 
 from odelib.config import Config
+from odelib.measurements.backward_tolerance import BackwardTolerance, BackwardToleranceRow
 from odelib.measurements.cross_solver import CrossSolver
 from odelib.measurements.gradient_error import GradientError
-from odelib.measurements.loss_scale import LossScale
 from odelib.measurements.memory import Memory
 from odelib.measurements.timing import Timing
+from odelib.measurements.work_precision import WorkPrecision
 from odelib.records import Run
+from odelib.studies.statistics import paired_seeds_interval
 from odelib.studies.study import Case, Study
-from odelib.studies.summary import Runs, Table, accuracy, all_runs, at_the_end, mean, only, standard_error
+from odelib.studies.summary import (
+    Runs,
+    Table,
+    accuracy,
+    at_the_end,
+    final,
+    mean,
+    mean_and_range,
+    signed,
+)
 
 _MNIST = Config(dataset="mnist", epochs=5)
 _FOUR_STEPS: dict[str, Any] = {"step_size": 0.25}
@@ -40,6 +51,15 @@ CASES: dict[str, Config] = {
     "resnet-6": replace(_MNIST, network="resnet", blocks=6),
 }
 
+GRADIENT = ("direct", "adjoint")
+SOLVERS = {
+    "dopri5": "dopri5, tolerance 1e-3",
+    "rk4": "RK4, one step",
+    "rk4-4": "RK4, four steps",
+    "euler": "Euler, one step",
+    "euler-4": "Euler, four steps",
+}
+
 GRADIENTS = Study(
     "mnist-gradients",
     "Direct or adjoint gradient, with dopri5, RK4 or Euler: which trains best, and which is fastest?",
@@ -57,21 +77,11 @@ def seconds_per_epoch(timing: Timing) -> dict[str, tuple[float, float, float]]:
     return found
 
 
-def blocks_by_gradient(timing: Timing) -> dict[str, dict[str, float]]:
-    """For each gradient the median seconds per epoch of the cases with an ODE block, 0 where a case has another one."""
-    medians = {row.case: seconds_per_epoch(timing)[row.case][1] for row in timing.rows if row.nfe_forward}
-    gradients = dict.fromkeys(case.partition("-")[0] for case in medians)
-    return {
-        gradient: {case: s if case.startswith(f"{gradient}-") else 0.0 for case, s in medians.items()}
-        for gradient in gradients
-    }
-
-
 def by_solver(runs: Runs) -> dict[str, dict[str, Sequence[Run]]]:
     """The runs of every case under what they are solved with."""
     cases = {
         "dopri5": ["direct-dopri5", "adjoint-dopri5", "seminorm-dopri5"],
-        "RK4": ["direct-rk4", "adjoint-rk4", "adjoint-rk4-4"],
+        "RK4": ["direct-rk4", "adjoint-rk4", "direct-rk4-4", "adjoint-rk4-4"],
         "Euler": ["direct-euler", "adjoint-euler", "direct-euler-4", "adjoint-euler-4"],
         "no ODE": ["none", "resnet-1", "resnet-6"],
     }
@@ -83,9 +93,7 @@ def kept_by_nfe(memory: Memory) -> dict[str, list[tuple[int, float]]]:
     ways = [("direct", "dopri5"), ("direct", "rk4"), ("direct", "euler"), ("adjoint", "dopri5")]
     return {
         f"{gradient}, {method}": sorted(
-            (row.nfe_forward, row.bytes / 1e6)
-            for row in memory.rows
-            if (row.gradient, row.method) == (gradient, method)
+            (row.nfe_forward, row.kept / 1e6) for row in memory.rows if (row.gradient, row.method) == (gradient, method)
         )
         for gradient, method in ways
     }
@@ -94,7 +102,7 @@ def kept_by_nfe(memory: Memory) -> dict[str, list[tuple[int, float]]]:
 def case_table(runs: Runs, timing: Timing, memory: Memory) -> Table:
     """Every case: what it reaches and what it costs. NFE is the mean over the last epoch, the ratio that of the medians
     to direct-dopri5, MB what its block keeps for the backward pass."""
-    header = ["case", "seeds", "test accuracy, %", "NFE", "s per epoch", "ratio", "MB kept", "parameters"]
+    header = ["case", "seeds", "test, %", "training, %", "NFE", "s per epoch", "ratio", "MB kept", "parameters"]
     seconds = seconds_per_epoch(timing)
     rows: list[list[object]] = []
     for case, (low, median, high) in seconds.items():
@@ -104,6 +112,7 @@ def case_table(runs: Runs, timing: Timing, memory: Memory) -> Table:
                 case,
                 len(runs[case]),
                 accuracy(runs[case]),
+                accuracy(runs[case], "train_accuracy"),
                 f"{forward:.0f} + {backward:.0f}",
                 f"{median:.0f} ({low:.0f} to {high:.0f})",
                 f"{median / seconds['direct-dopri5'][1]:.2f}",
@@ -119,8 +128,48 @@ def _megabytes(config: Config, memory: Memory) -> str:
     for row in memory.rows:
         same_size = row.rtol == config.rtol and row.step_size in (None, config.step_size or 1.0)
         if config.network == "odenet" and same_size and (row.method, row.gradient) == (config.method, config.gradient):
-            return f"{row.bytes / 1e6:.1f}"
+            return f"{row.kept / 1e6:.1f}"
     return "-"
+
+
+def points_lost(runs: Runs) -> dict[str, tuple[list[float], list[float]]]:
+    """Test accuracy in percent by solver (`SOLVERS`), one value a seed: with the direct gradient, with the adjoint.
+
+    Seeds that both have, in their order: the values at one place begin with the same weights and see the same batches.
+    """
+    found = {}
+    for solver in SOLVERS:
+        ways = [
+            {run.config.seed: 100 * (run.last.test_accuracy or 0.0) for run in runs[f"{g}-{solver}"]} for g in GRADIENT
+        ]
+        seeds = sorted(ways[0].keys() & ways[1].keys())
+        found[solver] = ([ways[0][seed] for seed in seeds], [ways[1][seed] for seed in seeds])
+    return found
+
+
+def _by_seed(runs: Sequence[Run]) -> dict[int, float]:
+    return {run.config.seed: 100 * value for run, value in zip(runs, final(runs))}
+
+
+def difference(values: Sequence[float], others: Sequence[float]) -> str:
+    """The mean of `values` minus `others`, paired, in points, with its 95 % interval over the seeds if there is one."""
+    if len(values) < 2:
+        return f"{signed([values[0] - others[0]], 2)} (one seed)"
+    middle, low, high = (signed([x], 2) for x in paired_seeds_interval(values, others))
+    return f"{middle} ({low} to {high})"
+
+
+def dose_table(runs: Runs, errors: GradientError) -> Table:
+    """What a wrong gradient costs: how far the adjoint's is from the direct one, and what the adjoint reaches."""
+    header = ["solver", "adjoint from direct", "direct, %", "adjoint, %", "adjoint − direct, points", "seeds"]
+    gap = {row.case: row.theta_gap for row in errors.rows}
+    rows: list[list[object]] = []
+    for solver, (direct, adjoint) in points_lost(runs).items():
+        means = (mean_and_range(values) for values in (direct, adjoint))
+        rows.append(
+            [SOLVERS[solver], f"{gap[f'adjoint-{solver}']:.1%}", *means, difference(adjoint, direct), len(direct)]
+        )
+    return header, sorted(rows, key=lambda row: float(str(row[1])[:-1]))
 
 
 def error_table(errors: GradientError) -> Table:
@@ -138,154 +187,110 @@ def error_table(errors: GradientError) -> Table:
     ]
 
 
+def backward_table(record: BackwardTolerance) -> Table:
+    """The adjoint by its backward tolerance: means over the batches, and the range of the error.
+
+    The cost is that of N evaluations forward and M backward in evaluations, over that of the direct gradient.
+    """
+    header = ["backward solve", "NFE backward", "error of dL/dθ", "error of dL/dz(0)", "cost"]
+    rows: list[list[object]] = []
+    for (rtol, share), found in by_setting(record).items():
+        text = "direct" if rtol is None else f"rtol = atol = {rtol:g}" if share is None else f"atol = {share:g} rms(a)"
+        theta = mean_and_range([100 * row.theta_error for row in found], 1)
+        state = mean_and_range([100 * row.state_error for row in found], 1)
+        rows.append(
+            [text, f"{mean(r.nfe_backward for r in found):.0f}", f"{theta} %", f"{state} %", f"{cost(found):.2f}"]
+        )
+    return header, rows
+
+
+def by_setting(record: BackwardTolerance) -> dict[tuple[float | None, float | None], list[BackwardToleranceRow]]:
+    """The rows of every batch under (rtol, share); that of the direct gradient under (None, None)."""
+    found: dict[tuple[float | None, float | None], list[BackwardToleranceRow]] = {}
+    for row in record.rows:
+        found.setdefault((row.rtol, row.share), []).append(row)
+    return found
+
+
+def cost(rows: Sequence[BackwardToleranceRow]) -> float:
+    """(N + 3 M) / 3 N, or 1 for the direct gradient: a product with the Jacobian costs two evaluations."""
+    n, m = mean(row.nfe_forward for row in rows), mean(row.nfe_backward for row in rows)
+    return (n + 3 * m) / (3 * n) if m else 1.0
+
+
+def as_good_as_direct(record: BackwardTolerance) -> list[BackwardToleranceRow]:
+    """Of the settings whose gradient is on average as close as the direct one, the rows of that with least evaluations.
+
+    Raises ValueError where there is none.
+    """
+    settings = by_setting(record)
+    direct = mean(row.theta_error for row in settings.pop((None, None)))
+    good = [rows for rows in settings.values() if mean(row.theta_error for row in rows) <= direct]
+    return min(good, key=lambda rows: mean(row.nfe_backward for row in rows))
+
+
+def closest(record: WorkPrecision, most: float, adaptive: bool) -> tuple[str, float, float]:
+    """Of the adaptive methods, or of the fixed grids, that with the smallest error of dL/dtheta, the mean over the
+    batches, among those with at most so many evaluations: its name, NFE, error."""
+    found: dict[tuple[object, ...], list[tuple[float, float]]] = {}
+    for row in record.rows:
+        if (row.rtol is not None) == adaptive:
+            key = row.library, row.method, row.rtol, row.steps
+            found.setdefault(key, []).append((row.nfe, row.theta_error))
+    means = {key: (mean(n for n, _ in pairs), mean(e for _, e in pairs)) for key, pairs in found.items()}
+    (library, method, rtol, steps), (nfe, error) = min(
+        ((key, point) for key, point in means.items() if point[0] <= most), key=lambda item: item[1][1]
+    )
+    size = f"at tolerance {rtol:g}" if adaptive else f"in {steps} step{'s' * (steps != 1)}"
+    return f"{method} of {library} {size}", nfe, error
+
+
+BUDGETS = (8, 16, 32, 64)  # evaluations
+
+
+def work_table(record: WorkPrecision) -> Table:
+    """The closest gradient that so many evaluations buy (`closest`): by an adaptive method, and on a fixed grid."""
+    header = ["NFE at most", "best adaptive method", "NFE", "error", "best fixed grid", "NFE", "error"]
+    rows: list[list[object]] = []
+    for most in BUDGETS:
+        row: list[object] = [most]
+        for adaptive in (True, False):
+            name, nfe, error = closest(record, most, adaptive)
+            row += [name, f"{nfe:.0f}", f"{error:.1%}"]
+        rows.append(row)
+    return header, rows
+
+
 def block_table(runs: Runs) -> Table:
     """From no block to six, an ODE or none: what each is worth."""
     blocks = {
         "none": "stem and head alone",
+        "adjoint-euler": "one Euler step, gradient of another function",
         "direct-euler": "one Euler step, backpropagated",
-        "adjoint-euler": "one Euler step, wrong gradient",
         "resnet-1": "one residual block",
         "direct-dopri5": "the flow, to tolerance 1e-3",
         "resnet-6": "six residual blocks",
     }
-    header = ["case", "what it is", "parameters", "test accuracy, %"]
+    header = ["case", "what it is", "parameters", "test accuracy, %", "seeds"]
     return header, [
-        [case, what, f"{runs[case][0].parameters:,}", accuracy(runs[case])] for case, what in blocks.items()
+        [case, what, f"{runs[case][0].parameters:,}", accuracy(runs[case]), len(runs[case])]
+        for case, what in blocks.items()
     ]
 
 
-def crossed(cross: CrossSolver) -> dict[str, dict[str, float]]:
-    """Test accuracy in percent by case and by the solver that it was tested with, the mean over the networks."""
+def crossed(cross: CrossSolver) -> dict[str, dict[str, list[float]]]:
+    """Test accuracy in percent by case and by the solver that it was tested with, one value a network."""
     found: dict[str, dict[str, list[float]]] = {}
     for row in cross.rows:
         found.setdefault(row.case, {}).setdefault(row.solver, []).append(100 * row.accuracy)
-    return {case: {solver: mean(values) for solver, values in tests.items()} for case, tests in found.items()}
+    return found
 
 
 def cross_table(cross: CrossSolver) -> Table:
-    """Test accuracy in percent, trained as the row says, tested as the column says."""
+    """Test accuracy in percent, trained as the row says, tested as the column says; networks is how many."""
     accuracies = crossed(cross)
-    header = ["trained with", *next(iter(accuracies.values()))]
-    return header, [[case, *(f"{value:.1f}" for value in tests.values())] for case, tests in accuracies.items()]
-
-
-def numbers(
-    runs: Runs, timing: Timing, memory: Memory, scale: LossScale, errors: GradientError, cross: CrossSolver
-) -> dict[str, str]:
-    """What the prose of adjoint-vs-direct says in numbers, by the names under which it asks for them."""
-    return {
-        **_of_runs(runs),
-        **_of_timing(timing),
-        **_of_memory(memory),
-        **_of_loss_scale(scale),
-        **_of_errors(errors),
-        **_of_cross_solver(cross),
-    }
-
-
-def _of_runs(runs: Runs) -> dict[str, str]:
-    drop = at_the_end(runs["direct-euler"]) - at_the_end(runs["adjoint-euler"])
-    made = (run.environment for run in all_runs(runs))
-    environments = {f"{e.hardware} (threads: {e.threads}, torch {e.torch})" for e in made}
-    return {
-        **{f"acc-{case}": accuracy(found) for case, found in runs.items()},
-        "se": f"{100 * standard_error(at_the_end(runs['direct-dopri5'])):.2f}",
-        "euler-drop": f"{100 * drop:.2f}",
-        "environments": "; ".join(sorted(environments)),
-    }
-
-
-def _of_timing(timing: Timing) -> dict[str, str]:
-    median = {case: quartiles[1] for case, quartiles in seconds_per_epoch(timing).items()}
-    adjoint, direct = (median[case] - median["none"] for case in ("adjoint-dopri5", "direct-dopri5"))
-    return {
-        **{f"time-{case}": f"{seconds:.0f}" for case, seconds in median.items()},
-        "ratio-adjoint-dopri5": f"{median['adjoint-dopri5'] / median['direct-dopri5']:.2f}",
-        "net-ratio": f"{adjoint / direct:.2f}",  # without what stem and head cost
-        "euler-premium": f"{median['adjoint-euler'] / median['direct-euler']:.2f}",
-        "rk4-premium": f"{median['adjoint-rk4'] / median['direct-rk4']:.2f}",
-        "rounds": str(len(timing.rows[0].seconds)),
-    }
-
-
-def _of_memory(memory: Memory) -> dict[str, str]:
-    direct, least, most = (only(memory.rows, method="dopri5", gradient="direct", rtol=r) for r in (1e-3, 1e-1, 1e-5))
-    adjoint = only(memory.rows, method="dopri5", gradient="adjoint", rtol=1e-3)
-    per_evaluation = (most.bytes - least.bytes) / (most.nfe_forward - least.nfe_forward)
-    imagenet = 55**2 / 6**2  # pixels of the state behind the same stem, against ours
-    return {
-        "mb-direct": f"{direct.bytes / 1e6:.0f}",
-        "mb-adjoint": f"{adjoint.bytes / 1e6:.1f}",
-        "mb-state": f"{memory.state_bytes / 1e6:.2f}",
-        "mb-evaluation": f"{memory.evaluation_bytes / 1e6:.1f}",
-        "mb-slope": f"{per_evaluation / 1e6:.1f}",
-        "memory-nfe": str(direct.nfe_forward),
-        "gigabytes-imagenet": f"{direct.bytes * imagenet / 1e9:.0f}",
-    }
-
-
-def _of_loss_scale(scale: LossScale) -> dict[str, str]:
-    one = only(scale.rows, gradient="adjoint", scale=1)
-    found = {
-        "scale-rms": f"{one.adjoint_rms:.0e}",
-        "scale-below": f"{scale.tolerance / one.adjoint_rms:,.0f}",
-        "scale-forward": str(one.nfe_forward),
-        "scale-one": str(one.nfe_backward),
-        "scale-one-error": f"{one.theta_error:.1%}",
-        "scale-direct-error": f"{scale.direct_theta_error:.1%}",
-        "scale-images": str(scale.images),
-    }
-    top = {}
-    for gradient in ("adjoint", "seminorm"):
-        rows = [row for row in scale.rows if row.gradient == gradient]
-        top[gradient] = rows[-1]
-        found[f"scale-top-{gradient}"] = str(rows[-1].nfe_backward)
-        found[f"scale-top-error-{gradient}"] = f"{rows[-1].theta_error:.1%}"
-        found[f"scale-equal-{gradient}"] = str(min(row.nfe_backward for row in rows if row.theta_error <= 0.02))
-    return {**found, "scale-saving": f"{1 - top['seminorm'].nfe_backward / top['adjoint'].nfe_backward:.0%}"}
-
-
-def _of_errors(errors: GradientError) -> dict[str, str]:
-    row = {row.case: row for row in errors.rows}
-    return {
-        "wrong-euler": f"{row['adjoint-euler'].theta_gap:.0%}",
-        "wrong-euler-4": f"{row['adjoint-euler-4'].theta_gap:.0%}",
-        "wrong-rk4-4": f"{row['adjoint-rk4-4'].theta_gap:.0%}",
-        "cosine-euler": f"{row['adjoint-euler'].theta_cosine:.2f}",
-        "cosine-direct-euler": f"{row['direct-euler'].theta_cosine:.2f}",
-        "reference-error": f"{errors.reference_error:.1%}",
-    }
-
-
-def _of_cross_solver(cross: CrossSolver) -> dict[str, str]:
-    accuracies = crossed(cross)
-    own, tight = "euler, 1 step", "dopri5, 1e-5"
-    asked = {
-        "dopri5-euler": ("adjoint-dopri5", own),
-        "dopri5-tight": ("adjoint-dopri5", tight),
-        "rk4-tight": ("adjoint-rk4", tight),
-        "direct-euler-own": ("direct-euler", own),
-        "direct-euler-tight": ("direct-euler", tight),
-        "adjoint-euler-own": ("adjoint-euler", own),
-        "adjoint-euler-tight": ("adjoint-euler", tight),
-    }
-    return {
-        **{f"cross-{key}": f"{accuracies[case][solver]:.1f} %" for key, (case, solver) in asked.items()},
-        "cross-environment": str(cross.environment),
-    }
-
-
-def faq_numbers(runs: Runs, timing: Timing, memory: Memory) -> dict[str, str]:
-    """What the answers of the page faq say in numbers, by the names under which they ask for them."""
-    ratios = [m.nfe_backward / m.nfe_forward for run in runs["adjoint-dopri5"] for m in run.metrics]
-    seconds = {case: quartiles[1] for case, quartiles in seconds_per_epoch(timing).items()}
-    kept = {
-        gradient: only(memory.rows, method="dopri5", gradient=gradient, rtol=1e-3) for gradient in ("direct", "adjoint")
-    }
-    cases = ("none", "resnet-1", "direct-dopri5", "adjoint-euler", "direct-euler")
-    return {
-        **{f"accuracy-{case}": f"{accuracy(runs[case])} %" for case in cases},
-        **{f"kept-{gradient}": f"{row.bytes / 1e6:.1f} MB" for gradient, row in kept.items()},
-        "ratio": f"{min(ratios):.2f} to {max(ratios):.2f}",
-        "slower": f"{seconds['adjoint-dopri5'] / seconds['direct-dopri5']:.2f}",
-    }
+    header = ["trained with", *next(iter(accuracies.values())), "networks"]
+    return header, [
+        [case, *(mean_and_range(values, 1) for values in tests.values()), len(next(iter(tests.values())))]
+        for case, tests in accuracies.items()
+    ]

@@ -50,9 +50,9 @@ def accuracy(runs: Iterable[Run], name: str = "test_accuracy", digits: int = 2) 
     return mean_and_range([100 * share for share in final(runs, name)], digits)
 
 
-def signed(values: Sequence[float]) -> str:
+def signed(values: Sequence[float], digits: int = 1) -> str:
     """As `mean_and_range`, with signs and a true minus: `−0.5 (−1.0 to +0.0)`."""
-    least, middle, most = (f"{x:+.1f}".replace("-", "−") for x in (min(values), mean(values), max(values)))
+    least, middle, most = (f"{x:+.{digits}f}".replace("-", "−") for x in (min(values), mean(values), max(values)))
     return middle if len(values) == 1 else f"{middle} ({least} to {most})"
 
 
