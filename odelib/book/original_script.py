@@ -65,6 +65,21 @@ def read_log(path: Path = LOG) -> tuple[str, list[Line]]:
     return head, [Line(int(epoch), mean, *rest) for epoch, _, mean, *rest in found]
 
 
+def numbers() -> dict[str, str]:
+    """What page setup quotes of the log, by the names under which it asks for them."""
+    head, lines = read_log()
+    found = {"log-environment": head.splitlines()[1]}
+    for line in lines:
+        found |= {
+            f"log-time-{line.epoch}": f"{line.seconds:.2f}",
+            f"log-forward-{line.epoch}": f"{line.nfe_forward:.1f}",
+            f"log-backward-{line.epoch}": f"{line.nfe_backward:.1f}",
+            f"log-train-{line.epoch}": f"{line.train_accuracy:.2%}",
+            f"log-test-{line.epoch}": f"{line.test_accuracy:.2%}",
+        }
+    return found
+
+
 def main(script: Path) -> None:
     """Run the script and keep what it prints, below a head of two lines, at `LOG`."""
     environment = Environment.here(torch.device("cpu"))

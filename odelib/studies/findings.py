@@ -1,0 +1,60 @@
+"""What the book found, in numbers, each with how often it was seen: the summary on the first page."""
+
+from odelib.measurements.backward_tolerance import BackwardTolerance
+from odelib.measurements.benchmark import SCRIPT, Benchmark
+from odelib.measurements.gradient_error import GradientError
+from odelib.measurements.memory import Memory
+from odelib.measurements.timing import Timing
+from odelib.studies.mnist import as_good_as_direct, cost, seconds_per_epoch
+from odelib.studies.savings import FAST, times_faster
+from odelib.studies.summary import Runs, accuracy, at_the_end, only
+
+
+def of_digits(runs: Runs, timing: Timing, memory: Memory, errors: GradientError) -> dict[str, str]:
+    """Of the study of direct and adjoint gradients on MNIST."""
+    blocks = {case: at_the_end(found) for case, found in runs.items() if case not in ("none", "adjoint-euler")}
+    seconds = {case: quartiles[1] for case, quartiles in seconds_per_epoch(timing).items()}
+    kept = {way: only(memory.rows, method="dopri5", gradient=way, rtol=1e-3).kept for way in ("direct", "adjoint")}
+    gap = {row.case: row.theta_gap for row in errors.rows}
+    return {
+        "blocks-low": f"{100 * min(blocks.values()):.2f}",
+        "blocks-high": f"{100 * max(blocks.values()):.2f}",
+        "blocks": str(len(blocks)),
+        "blocks-runs": str(sum(len(runs[case]) for case in blocks)),
+        "none": accuracy(runs["none"]),
+        "none-runs": str(len(runs["none"])),
+        "slower": f"{seconds['adjoint-dopri5'] / seconds['direct-dopri5']:.2f}",
+        "rounds": str(len(timing.rows[0].seconds)),
+        "kept-direct": f"{kept['direct'] / 1e6:.0f}",
+        "kept-adjoint": f"{kept['adjoint'] / 1e6:.1f}",
+        "harmless": f"{gap['adjoint-euler-4']:.0%}",
+        "harmful": f"{gap['adjoint-euler']:.0%}",
+        "lost": f"{100 * (at_the_end(runs['direct-euler']) - at_the_end(runs['adjoint-euler'])):.1f}",
+        "lost-runs": f"{len(runs['direct-euler'])} and {len(runs['adjoint-euler'])}",
+    }
+
+
+def of_tolerances(backward: BackwardTolerance) -> dict[str, str]:
+    """Of the adjoint whose gradient is as good as the direct one."""
+    return {"equal-cost": f"{cost(as_good_as_direct(backward)):.1f}", "equal-batches": _batches(backward)}
+
+
+def _batches(record: BackwardTolerance) -> str:
+    return str(len({row.batch for row in record.rows}))
+
+
+def of_photographs(runs: Runs) -> dict[str, str]:
+    """Of the 24 epochs on CIFAR-10."""
+    cases = ("odenet", "resnet-1", "resnet-4", "odenet-norm-batch")
+    return {
+        **{f"photos-{case}": accuracy(runs[case], digits=1) for case in cases},
+        "photos-runs": str(min(len(runs[case]) for case in cases)),
+    }
+
+
+def of_speed(record: Benchmark) -> dict[str, str]:
+    """Of the training step, on one thread."""
+    return {
+        "faster": f"{times_faster(record, SCRIPT, FAST):.1f}",
+        "faster-rounds": str(len(only(record.rows, case=FAST).seconds)),
+    }
