@@ -12,6 +12,7 @@ from odelib import count_parameters, count_saved_bytes, load_weights
 from odelib.book.layer_figures import error_bars, flow_data
 from odelib.book.plots import class_plane
 from odelib.book.script_log import STEPS, after_an_evaluation, leak, leak_numbers
+from odelib.measurements.cross_solver import CrossTest
 from odelib.records import RESULTS
 from odelib.studies import STUDIES, controls, epochs
 
@@ -177,14 +178,24 @@ def test_the_numbers_of_the_run_with_the_adjoint(runs):
         for m, f, b in ((run.metrics[0], 20.0, 30.0), (run.last, 26.0, 13.0))
     )
     other = replace(direct.last, test_accuracy=0.7501)
-    numbers = epochs.numbers(
-        {"adjoint-dopri5": [replace(run, metrics=(first, last))], "direct-dopri5": [replace(direct, metrics=(other,))]}
-    )
+    made_up = {
+        "adjoint-dopri5": [replace(run, metrics=(first, last))],
+        "direct-dopri5": [replace(direct, metrics=(other,))],
+    }
+    cross = STUDIES["mnist-gradients"].measured("cross-solver")
+    tests = (("1e-3", 20.0, 0.5), ("1e-5", 50.0, 0.25))
+    cross = replace(cross, rows=tuple(CrossTest("adjoint-dopri5", 0, f"dopri5, {tol}", n, a) for tol, n, a in tests))
+    numbers = epochs.numbers(made_up, cross)
     assert numbers == {
         "nfe-first": "20.0", "nfe-last": "26.0", "ratio": "0.50", "ratio-low": "0.50", "ratio-high": "1.50",
-        "accuracy": "75.00%", "wrong": "2500", "se": "0.43", "loss-first": "0.12", "train-first": "50.0%",
-        "direct": "75.01%", "direct-digits": "1",
+        "accuracy": "75.00%", "wrong": "2500", "interval": "74.14 to 75.84", "loss-first": "0.12", "loss-last": "0.125",
+        "train-first": "50.0%", "train-last": "50.0%", "test-first": "75.0%", "back-first": "30.0", "back-last": "13.0",
+        "lr-first": f"{first.lr:.3f}", "lr-last": f"{last.lr:.0e}", "rising": "1",
+        "direct": "75.01%", "direct-digits": "1", "tested-loose": "50.00", "tested-tight": "25.00", "tested-nfe-loose": "20", "tested-nfe-tight": "50",
     }  # fmt: skip
+    falling = replace(run, metrics=(first, replace(last, nfe_forward=14.0)))
+    with pytest.raises(ValueError):
+        epochs.numbers({**made_up, "adjoint-dopri5": [falling]}, cross)
 
 
 def test_nfe_of_the_full_run_rises_by_one_step_and_its_rate_ends_near_zero(runs):
