@@ -191,7 +191,8 @@ def test_the_numbers_of_the_run_with_the_adjoint(runs):
         "accuracy": "75.00%", "wrong": "2500", "interval": "74.14 to 75.84", "loss-first": "0.12", "loss-last": "0.125",
         "train-first": "50.0%", "train-last": "50.0%", "test-first": "75.0%", "back-first": "30.0", "back-last": "13.0",
         "lr-first": f"{first.lr:.3f}", "lr-last": f"{last.lr:.0e}", "rising": "1",
-        "direct": "75.01%", "direct-digits": "1", "tested-loose": "50.00", "tested-tight": "25.00", "tested-nfe-loose": "20", "tested-nfe-tight": "50",
+        "direct": "75.01%", "direct-digits": "1", "tested-loose": "50.00",
+        "tested-tight": "25.00", "tested-nfe-loose": "20", "tested-nfe-tight": "50",
     }  # fmt: skip
     falling = replace(run, metrics=(first, replace(last, nfe_forward=14.0)))
     with pytest.raises(ValueError):
