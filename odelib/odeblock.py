@@ -261,7 +261,8 @@ class ODEBlock(nn.Module):
         if not self.solver.products:
             return solve(self._dynamics_of_this_solve(self.f), z, times)
         f = ProductODEfunc(self.f, z)
-        return f.leave(solve(self._dynamics_of_this_solve(f), f.enter(z), times))
+        states = solve(self._dynamics_of_this_solve(f), f.enter(z), times)
+        return torch.stack([f.leave(x) for x in states]).to(z.dtype)
 
     def _grid(self, times: list[float]) -> dict[str, float]:
         """The step size that makes a fixed grid over `times` that of `forward`."""

@@ -124,13 +124,11 @@ class Convolution:
 
     def enter(self, z: Float[Tensor, "n c h w"]) -> Float[Tensor, "pixels c n"]:
         """A batch of images in the layout of the products."""
-        return _Permutation.apply(z, (2, 3, 1, 0)).flatten(0, 1)
+        return _Enter.apply(z)
 
-    def leave(self, x: Float[Tensor, "*times pixels c n"]) -> Float[Tensor, "*times n c h w"]:
-        """Back from there to images; there may be several batches."""
-        images = x.unflatten(-3, self._size)
-        batches = range(images.ndim - 4)
-        return _Permutation.apply(images, (*batches, *(len(batches) + place for place in (3, 2, 0, 1))))
+    def leave(self, x: Float[Tensor, "pixels c n"]) -> Float[Tensor, "n c h w"]:
+        """Back from there."""
+        return _Leave.apply(x, self._size)
 
     def filters(self, weight: Float[Tensor, "c_out c 3 3"]) -> Float[Tensor, "points c_out c"]:
         """The filters at the points of every tile. Once a solve will do."""
@@ -146,17 +144,36 @@ class Convolution:
         return _Convolution.apply(x, filters, self.there, self.back)
 
 
-class _Permutation(torch.autograd.Function):
-    """x.permute(order), contiguous. So is the gradient, which autograd would leave scattered: slow to compute with."""
+def _enter(z: Tensor) -> Tensor:
+    """z.permute(2, 3, 1, 0), contiguous: in two steps, since PyTorch is quick only at a matrix and its transpose."""
+    return z.transpose(0, 1).reshape(-1, z[0, 0].numel()).T.contiguous().view(-1, z.shape[1], len(z))
+
+
+def _leave(x: Tensor, size: tuple[int, int]) -> Tensor:
+    return x.reshape(len(x), -1).T.contiguous().view(*x.shape[1:], *size).transpose(0, 1).contiguous()
+
+
+class _Enter(torch.autograd.Function):
+    """Into the layout; the gradient out of it. Autograd would leave gradients scattered, slow to compute with."""
 
     @staticmethod
-    def forward(ctx, x, order):
-        ctx.order = order
-        return x.permute(order).contiguous()
+    def forward(ctx, z):
+        ctx.size = z.shape[2:]
+        return _enter(z)
 
     @staticmethod
-    def backward(ctx, dy):
-        return dy.permute([ctx.order.index(place) for place in range(dy.ndim)]).contiguous(), None
+    def backward(ctx, dx):
+        return _leave(dx, ctx.size)
+
+
+class _Leave(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, size):
+        return _leave(x, size)
+
+    @staticmethod
+    def backward(ctx, dz):
+        return _enter(dz), None
 
 
 class _Convolution(torch.autograd.Function):
@@ -198,7 +215,7 @@ class _Linear(torch.autograd.Function):
     def backward(ctx, gradient):
         _, c_out, c = gradient.shape
         gradient = gradient.view(*ctx.shape, -1).sum((0, 2)).view(-1, c_out * c)
-        return (gradient.T @ ctx.matrix).view(c_out, c, 3, 3), None, None
+        return (ctx.matrix.T @ gradient).T.reshape(c_out, c, 3, 3), None, None
 
 
 class _GroupNorm(torch.autograd.Function):
@@ -262,7 +279,7 @@ class ProductODEfunc:
             raise ValueError(f"products need a state (batch, channels, height, width), got {tuple(z.shape)}")
         self.norms = [_of_kind(nn.GroupNorm, part) for part in (f.norm1, f.norm2, f.norm3)]
         self.convolutions = [_of_kind(TimeConv2d, part).conv for part in (f.conv1, f.conv2)]
-        self.activation, self.dtype = f.relu, z.dtype
+        self.activation = f.relu
         self.wide = torch.promote_types(z.dtype, torch.float32)
         like = torch.empty(0, dtype=self.wide, device=z.device)
         with torch.autocast(z.device.type, enabled=False):
@@ -276,8 +293,8 @@ class ProductODEfunc:
     def enter(self, z: Float[Tensor, "b c h w"]) -> Float[Tensor, "pixels c b"]:
         return self.convolution.enter(z.to(self.wide))
 
-    def leave(self, x: Float[Tensor, "*times pixels c b"]) -> Float[Tensor, "*times b c h w"]:
-        return self.convolution.leave(x).to(self.dtype)
+    def leave(self, x: Float[Tensor, "pixels c b"]) -> Float[Tensor, "b c h w"]:
+        return self.convolution.leave(x)
 
     def __call__(self, t: Float[Tensor, ""], x: Float[Tensor, "pixels c b"]) -> Float[Tensor, "pixels c b"]:
         with torch.autocast(x.device.type, enabled=False):
