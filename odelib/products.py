@@ -288,7 +288,7 @@ class ProductODEfunc:
             self.filters = [self.convolution.filters(weight[:, 1:]) for weight in weights]
             self.clocks = [self.convolution.of_ones(weight[:, 0]) for weight in weights]
         self.pixels = like.new_full((1, z[0, 0].numel()), 1 / z[0, 0].numel())
-        self.averages = [_average(norm).to(like) for norm in self.norms]
+        self.averages = [_average(norm, like) for norm in self.norms]
 
     def enter(self, z: Float[Tensor, "b c h w"]) -> Float[Tensor, "pixels c b"]:
         return self.convolution.enter(z.to(self.wide))
@@ -315,10 +315,10 @@ class ProductODEfunc:
         return self.convolution(x, self.filters[i]) + shift
 
 
-def _average(norm: nn.GroupNorm) -> Float[Tensor, "c c"]:
+def _average(norm: nn.GroupNorm, like: Tensor) -> Float[Tensor, "c c"]:
     """Takes the numbers of all channels to the means of their groups."""
     size = norm.num_channels // norm.num_groups
-    return torch.block_diag(*[torch.full((size, size), 1 / size, dtype=torch.float64)] * norm.num_groups)
+    return torch.kron(torch.eye(norm.num_groups).to(like), like.new_full((size, size), 1 / size))
 
 
 def _of_kind(kind: type, part: nn.Module) -> Any:

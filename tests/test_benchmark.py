@@ -102,6 +102,27 @@ def test_floors_are_evaluations_times_the_bare_one_and_records_come_back(subject
     assert Benchmark.load(tmp_path / "a.json") == found
 
 
+@pytest.mark.parametrize("case, idle", [("odelib direct", 2), ("odelib direct, ralston3 in 3 steps", 0)])
+def test_evaluations_of_direct_that_are_not_differentiated(case, idle):
+    """The floor takes them for such that are: dopri5 guesses its first step with one, its last stage goes nowhere."""
+    torch.manual_seed(0)
+    calls, reached = [], []
+    f = ODEfunc(4)
+
+    def watched(t, z):
+        n = len(calls)
+        calls.append(t)
+        dz = f(t, z)
+        if dz.requires_grad:
+            dz.register_hook(lambda gradient: reached.append(n) if gradient.any() else None)
+        return dz
+
+    z = torch.randn(3, 4, 5, 5).requires_grad_()
+    end = ODEBlock(watched, replace(CASES[case], rtol=0.1, atol=0.1))(z)  # loose, so that no step is rejected
+    end.backward(torch.randn(3, 4, 5, 5))
+    assert len(calls) - len(set(reached)) == idle
+
+
 def test_by_default_actions_take_turns():
     """The function that times the training steps of a study keeps the clock here too."""
     assert inspect.signature(measure_benchmark).parameters["timer"].default is interleave

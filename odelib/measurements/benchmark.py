@@ -76,15 +76,17 @@ CASES: dict[str, Solver] = {
 EVALUATIONS = ("fp32", "products", "bf16", "channels last", "compiled")
 _BATCHES = 8  # taken in turns; a warm start so meets new images at every step
 _REPEATS = 5  # bare evaluations that are timed together
-_SIZE = 1024  # of the square matrices whose product shows what the machine can do
+MATRIX = 1024  # of the square matrices whose product shows what the machine can do
 
 
 @dataclass(frozen=True)
 class BenchmarkRow(Timed):
     """One case. Its floor is the network without its block, and NFE bare evaluations of f.
 
-    An evaluation of the forward pass counts forwards, and backwards too where it is differentiated there (gradient
-    direct); one of the backward pass counts both.
+    An evaluation of the forward pass counts forwards, and backwards too with gradient direct; one of the backward pass
+    counts both. Direct does not differentiate all of its evaluations (`tests/test_benchmark.py` counts them): those of
+    rejected steps, of the guess of a first step and of the last error estimate only run forwards, so that a step can
+    be faster than its floor.
     """
 
     KEY = ("case",)
@@ -292,7 +294,7 @@ def measure_benchmark(
         tuple(seconds["without block, bf16"]),
         tuple(bare.values()),
         (_flops(f, z), _flops(f, z, differentiate=True)),
-        tuple(2 * _SIZE**3 / s for s in seconds["matrix product"]),
+        tuple(2 * MATRIX**3 / s for s in seconds["matrix product"]),
         tuple(rows),
         tuple(libraries),
         size_rows(sizes, seconds),
@@ -340,7 +342,7 @@ def _evaluate(way: str, f: Any, z: Tensor, parameters: list[Tensor], differentia
 
 
 def _product(device: torch.device) -> None:
-    a = torch.ones(_SIZE, _SIZE, device=device)
+    a = torch.ones(MATRIX, MATRIX, device=device)
     a @ a
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from odelib.measurements.benchmark import SCRIPT, SCRIPT_ADJOINT, Benchmark, BenchmarkRow
+from odelib.measurements.benchmark import MATRIX, SCRIPT, SCRIPT_ADJOINT, Benchmark, BenchmarkRow
 from odelib.studies.summary import Table, only
 
 # Cases of the benchmark: with the first step of the batch before; with equal steps; the fastest ones; and of these,
@@ -248,7 +248,7 @@ def thread_table(one: Benchmark, two: Benchmark) -> Table:
     def parts(benchmark: Benchmark) -> dict[str, float]:
         bare = _with_derivatives(benchmark)
         return {
-            "product of two large matrices": 2 * 1024**3 / float(np.median(benchmark.machine_flops)),
+            "product of two large matrices": 2 * MATRIX**3 / float(np.median(benchmark.machine_flops)),
             "f with its derivatives, as usual": bare["fp32"],
             "f with its derivatives, by products": bare["products"],
             "the network without its block": float(np.median(benchmark.without_block)),
