@@ -233,14 +233,15 @@ def measure_benchmark(
         z = trained.stem(trained.normalize(x))
 
     ways = {way: _dynamics(way, f, z) for way in evaluations}
-    passes, w = block_passes(f), torch.ones_like(z)
+    compiled = "compiled" in evaluations
+    passes = block_passes(f, z, torch.ones_like(z), compiled)
     actions: dict[str, Callable[[], object]] = {case: training_step(m, nfe[case]) for case, m in models.items()}
     actions |= {
         "without block": training_step(blockless, []),
         "without block, bf16": training_step(blockless_bf16, []),
         **{f"{way}, forward": partial(_evaluate, way, *g) for way, g in ways.items()},
         **{f"{way}, both": partial(_evaluate, way, *g, differentiate=True) for way, g in ways.items()},
-        **{library: partial(block_pass, z, w) for library, block_pass in passes.items()},
+        **{library: block_pass.run for library, block_pass in passes.items()},
         "matrix product": lambda: _product(device),
         **size_actions(sizes, batch_size, device),
     }
@@ -277,9 +278,10 @@ def measure_benchmark(
         )
 
     libraries = []
+    of_problem = block_passes(f, problem.z, problem.cotangent, compiled)
     for library, block_pass in passes.items():
-        *_, n = block_pass(z, w)
-        state, theta, _ = block_pass(problem.z, problem.cotangent)
+        *_, n = block_pass.read(block_pass.run())
+        state, theta, _ = of_problem[library].read(of_problem[library].run())
         theta_error = relative(torch.cat([g.flatten() for g in theta]), problem.exact.theta)
         state_error = relative(state.flatten(), problem.exact.state)
         libraries.append(LibraryRow(library, n, tuple(seconds[library]), theta_error, state_error))
