@@ -117,9 +117,18 @@ class Convolution:
         down, across = Axis(height, largest_tile), Axis(width, largest_tile)
         taps = torch.kron(down.taps, across.taps)  # (points of a tile, 9)
         self.there, self.back = (down.there.to(like), across.there.to(like)), (down.back.to(like), across.back.to(like))
+        self._size = height, width
         self._filters = taps.to(like), (down.tiles, len(down.taps), across.tiles, len(across.taps))
         ones = torch.ones(1, 1, height, width)
         self._inside = nn.functional.unfold(ones, 3, padding=1)[0].T.to(like)  # (pixels, 9): taps that meet the map
+
+    def enter(self, z: Float[Tensor, "n c h w"]) -> Float[Tensor, "pixels c n"]:
+        """A batch of images in the layout of the products."""
+        return _Enter.apply(z)
+
+    def leave(self, x: Float[Tensor, "pixels c n"]) -> Float[Tensor, "n c h w"]:
+        """Back from there."""
+        return _Leave.apply(x, self._size)
 
     def filters(self, weight: Float[Tensor, "c_out c 3 3"]) -> Float[Tensor, "points c_out c"]:
         """The filters at the points of every tile. Once a solve will do."""
@@ -133,6 +142,38 @@ class Convolution:
         self, x: Float[Tensor, "pixels c n"], filters: Float[Tensor, "points c_out c"]
     ) -> Float[Tensor, "pixels c_out n"]:
         return _Convolution.apply(x, filters, self.there, self.back)
+
+
+def _enter(z: Tensor) -> Tensor:
+    """z.permute(2, 3, 1, 0), contiguous: in two steps, since PyTorch is quick only at a matrix and its transpose."""
+    return z.transpose(0, 1).reshape(-1, z[0, 0].numel()).T.contiguous().view(-1, z.shape[1], len(z))
+
+
+def _leave(x: Tensor, size: tuple[int, int]) -> Tensor:
+    return x.reshape(len(x), -1).T.contiguous().view(*x.shape[1:], *size).transpose(0, 1).contiguous()
+
+
+class _Enter(torch.autograd.Function):
+    """Into the layout; the gradient out of it. Autograd would leave gradients scattered, slow to compute with."""
+
+    @staticmethod
+    def forward(ctx, z):
+        ctx.size = z.shape[2:]
+        return _enter(z)
+
+    @staticmethod
+    def backward(ctx, dx):
+        return _leave(dx, ctx.size)
+
+
+class _Leave(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, size):
+        return _leave(x, size)
+
+    @staticmethod
+    def backward(ctx, dz):
+        return _enter(dz), None
 
 
 class _Convolution(torch.autograd.Function):
@@ -174,36 +215,49 @@ class _Linear(torch.autograd.Function):
     def backward(ctx, gradient):
         _, c_out, c = gradient.shape
         gradient = gradient.view(*ctx.shape, -1).sum((0, 2)).view(-1, c_out * c)
-        return (gradient.T @ ctx.matrix).view(c_out, c, 3, 3), None, None
+        return (ctx.matrix.T @ gradient).T.reshape(c_out, c, 3, 3), None, None
 
 
 class _GroupNorm(torch.autograd.Function):
-    """GroupNorm of (pixels, channels, batch). `average` (channels, channels) takes sums over pixels to means of groups.
+    """GroupNorm of (pixels, channels, batch), with a ReLU behind it where asked for.
 
-    As x scale + shift, with a scale and a shift for every channel of every image: PyTorch's own norm wants the pixels
-    of a channel side by side.
+    PyTorch's own norm wants the pixels of a channel side by side. Here it is x scale + shift, with a scale and a shift
+    for every channel of every image. `pixels` (1, pixels) takes x to means over pixels, `average` (channels, channels)
+    these to means of groups. A pass through the states takes longer than all that is done to sums, so that a state is
+    written to a place that it has had before.
     """
 
     @staticmethod
-    def forward(ctx, x, weight, bias, average, eps):
-        mean, square = average @ x.sum(0), average @ (x * x).sum(0)
+    def forward(ctx, x, weight, bias, pixels, average, eps, relu):
+        y = x * x
+        mean, square = average @ _mean(pixels, x), average @ _mean(pixels, y)
         rstd = torch.addcmul(square, mean, mean, value=-1).clamp_(min=0).add_(eps).rsqrt_()
         scale = weight[:, None] * rstd
-        ctx.save_for_backward(x, weight, average, mean, rstd)
-        return torch.addcmul(torch.addcmul(bias[:, None], mean, scale, value=-1), x, scale)
+        torch.addcmul(torch.addcmul(bias[:, None], mean, scale, value=-1), x, scale, out=y)
+        ctx.save_for_backward(x, weight, pixels, average, mean, rstd, y.relu_() if relu else None)
+        return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx, dy):
-        x, weight, average, mean, rstd = ctx.saved_tensors
-        dbias = dy.sum(0)  # of every image; as dweight, with the normalised state (x - mean) rstd
-        dweight = torch.addcmul((dy * x).sum(0), mean, dbias, value=-1).mul_(rstd)
-        weight = weight[:, None]
+        x, weight, pixels, average, mean, rstd, y = ctx.saved_tensors
+        dy = dy.contiguous()
+        if y is not None:
+            dy = torch.ops.aten.threshold_backward(dy, y, 0)
+        dx = dy * x
+        dbias = _mean(pixels, dy)  # of every image; as dweight, with the normalised state (x - mean) rstd
+        dweight = _mean(pixels, dx).addcmul_(mean, dbias, value=-1).mul_(rstd)
+        n, weight = len(x), weight[:, None]
         # dx = rstd (weight dy - mean of weight dy - normalised state times the mean of weight dy normalised state)
         slope = (average @ (weight * dweight)).mul_(rstd).mul_(rstd).neg_()
         shift = (average @ (weight * dbias)).mul_(rstd).addcmul_(slope, mean).neg_()
-        dx = torch.addcmul(shift, x, slope).addcmul_(dy, weight * rstd)
-        return dx, dweight.sum(1), dbias.sum(1), None, None
+        torch.addcmul(shift, x, slope, out=dx).addcmul_(dy, weight * rstd)
+        return dx, n * dweight.sum(1), n * dbias.sum(1), None, None, None, None
+
+
+def _mean(pixels: Float[Tensor, "1 pixels"], x: Float[Tensor, "pixels c n"]) -> Float[Tensor, "c n"]:
+    """x.mean(0), in half the time."""
+    return (pixels @ x.view(len(x), -1)).view(x.shape[1:])
 
 
 class ProductODEfunc:
@@ -225,39 +279,46 @@ class ProductODEfunc:
             raise ValueError(f"products need a state (batch, channels, height, width), got {tuple(z.shape)}")
         self.norms = [_of_kind(nn.GroupNorm, part) for part in (f.norm1, f.norm2, f.norm3)]
         self.convolutions = [_of_kind(TimeConv2d, part).conv for part in (f.conv1, f.conv2)]
-        self.activation, self.dtype, self.size = f.relu, z.dtype, (z.shape[2], z.shape[3])
+        self.activation = f.relu
         self.wide = torch.promote_types(z.dtype, torch.float32)
         like = torch.empty(0, dtype=self.wide, device=z.device)
         with torch.autocast(z.device.type, enabled=False):
-            self.convolution = Convolution(*self.size, like)
+            self.convolution = Convolution(*z.shape[2:], like)
             weights = [conv.weight.to(self.wide) for conv in self.convolutions]
             self.filters = [self.convolution.filters(weight[:, 1:]) for weight in weights]
             self.clocks = [self.convolution.of_ones(weight[:, 0]) for weight in weights]
-        channels, groups = z.shape[1], self.norms[0].num_groups
-        group = torch.arange(channels, device=z.device) * groups // channels
-        self.average = (group == group[:, None]).to(like) * (groups / z[0].numel())
+        self.pixels = like.new_full((1, z[0, 0].numel()), 1 / z[0, 0].numel())
+        self.averages = [_average(norm, like) for norm in self.norms]
 
     def enter(self, z: Float[Tensor, "b c h w"]) -> Float[Tensor, "pixels c b"]:
-        return z.to(self.wide).permute(2, 3, 1, 0).flatten(0, 1).contiguous()
+        return self.convolution.enter(z.to(self.wide))
 
-    def leave(self, x: Float[Tensor, "*times pixels c b"]) -> Float[Tensor, "*times b c h w"]:
-        return x.unflatten(-3, self.size).movedim((-1, -2), (-4, -3)).to(self.dtype).contiguous()
+    def leave(self, x: Float[Tensor, "pixels c b"]) -> Float[Tensor, "b c h w"]:
+        return self.convolution.leave(x)
 
     def __call__(self, t: Float[Tensor, ""], x: Float[Tensor, "pixels c b"]) -> Float[Tensor, "pixels c b"]:
         with torch.autocast(x.device.type, enabled=False):
-            dx = self.activation(self._norm(0, x))
+            dx = self._norm(0, x, activate=True)
             dx = self._convolve(0, t, dx)
-            dx = self.activation(self._norm(1, dx))
+            dx = self._norm(1, dx, activate=True)
             dx = self._convolve(1, t, dx)
             return self._norm(2, dx)
 
-    def _norm(self, i: int, x: Tensor) -> Tensor:
-        norm = self.norms[i]
-        return _GroupNorm.apply(x, norm.weight.to(self.wide), norm.bias.to(self.wide), self.average, norm.eps)
+    def _norm(self, i: int, x: Tensor, activate: bool = False) -> Tensor:
+        norm, relu = self.norms[i], activate and type(self.activation) is nn.ReLU
+        weight, bias = norm.weight.to(self.wide), norm.bias.to(self.wide)
+        x = _GroupNorm.apply(x, weight, bias, self.pixels, self.averages[i], norm.eps, relu)
+        return self.activation(x) if activate and not relu else x
 
     def _convolve(self, i: int, t: Tensor, x: Tensor) -> Tensor:
         shift = self.convolutions[i].bias.to(self.wide)[:, None] + t * self.clocks[i]
         return self.convolution(x, self.filters[i]) + shift
+
+
+def _average(norm: nn.GroupNorm, like: Tensor) -> Float[Tensor, "c c"]:
+    """Takes the numbers of all channels to the means of their groups."""
+    size = norm.num_channels // norm.num_groups
+    return torch.kron(torch.eye(norm.num_groups).to(like), like.new_full((size, size), 1 / size))
 
 
 def _of_kind(kind: type, part: nn.Module) -> Any:

@@ -264,7 +264,7 @@ def save_weights(
 
 
 def load_weights(path: str | Path) -> tuple[ImageClassifier, Config]:
-    """The model that `save_weights` stored, in eval mode, and its config. Raises RecordError."""
+    """The model that `save_weights` stored, of float32 numbers, in eval mode, and its config. Raises RecordError."""
     tensors, texts = load_tensors(path)
     weights = {name: tensor for name, tensor in tensors.items() if not name.startswith("optimizer.")}
     try:
@@ -277,7 +277,7 @@ def load_weights(path: str | Path) -> tuple[ImageClassifier, Config]:
         if min(channels, classes) < 1:
             raise ValueError(f"it is for {channels} channels and {classes} classes")
         with torch.device("meta"):  # which has shapes and no memory, until they are seen to fit
-            model = ImageClassifier(config, config, channels, classes)
+            model = ImageClassifier(config, config, channels, classes).float()  # whatever the default type is here
         _must_fit(weights, model.state_dict())
         model.to_empty(device="cpu").load_state_dict(weights)
     except (ValueError, TypeError, RuntimeError, OverflowError) as error:

@@ -326,7 +326,7 @@ def rows():
     yield "train --method rk4 --gradient seminorm", "'rk4' chooses none, take 'adjoint'"
     yield "train --gradient checkpoint", "take library odelib"
     yield "train --products --bf16", "products need 32-bit numbers; take them, or bf16"
-    yield "train --products --rtol 1e-6", "products round to about 1e-05; take tolerances of at least that"
+    yield "train --products --rtol 1e-6", "products, which round, need tolerances of at least 0.0001"
     yield "train --warm-start", "warm_start is for adaptive methods of library odelib"
     yield "train --dataset ''", "dataset must be a text that is not empty"
     yield "train --dataset 'a\nb'", r"dataset must be a printable text, got 'a\nb'"

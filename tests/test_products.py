@@ -1,5 +1,6 @@
 """Convolutions by matrix products: every tile, gradients, whole solves, and what is refused."""
 
+import copy
 from fractions import Fraction
 
 import pytest
@@ -9,6 +10,7 @@ from torch import nn
 
 from odelib import ODEBlock, Solver, count_evaluations
 from odelib.errors import OptionError
+from odelib.odeblock import LEAST_TOLERANCE
 from odelib.odefunc import ODEfunc
 from odelib.products import LARGEST_TILE, POINTS, Convolution, ProductODEfunc, change_basis, inverse, toom_cook
 from odelib.variations import NORMS, AutonomousConv2d
@@ -26,8 +28,7 @@ def images(n, c, *size, dtype=torch.float32):
 def by_products(z, weight, largest_tile=LARGEST_TILE):
     """F.conv2d(z, weight, padding=1), from the layout and back to it."""
     convolution = Convolution(*z.shape[2:], z, largest_tile)
-    x = convolution(z.permute(2, 3, 1, 0).flatten(0, 1), convolution.filters(weight))
-    return x.unflatten(0, z.shape[2:]).permute(3, 2, 0, 1)
+    return convolution.leave(convolution(convolution.enter(z), convolution.filters(weight)))
 
 
 def relative(value, reference):
@@ -79,7 +80,7 @@ def test_rounding_errors_in_float32(largest_tile):
     size = (largest_tile, 2 * largest_tile)
     z, weight = images(8, 64, *size).relu(), images(64, 64, 3, 3) / 24
     exact = F.conv2d(z.double(), weight.double(), padding=1)
-    assert relative(by_products(z, weight, largest_tile), exact) < ERRORS[largest_tile]
+    assert relative(by_products(z, weight, largest_tile), exact) < ERRORS[largest_tile] < LEAST_TOLERANCE / 2
 
 
 def test_bfloat16_at_the_points_of_a_tile_of_6_would_be_wrong_by_more_than_a_percent():
@@ -87,9 +88,9 @@ def test_bfloat16_at_the_points_of_a_tile_of_6_would_be_wrong_by_more_than_a_per
     z, weight = images(8, 64, 6, 6).relu(), images(64, 64, 3, 3) / 24
     exact = F.conv2d(z.double(), weight.double(), padding=1)
     convolution = Convolution(6, 6, z)
-    at_points = change_basis(z.permute(2, 3, 1, 0).flatten(0, 1), *convolution.there)
+    at_points = change_basis(convolution.enter(z), *convolution.there)
     products = torch.bmm(convolution.filters(weight).bfloat16(), at_points.bfloat16()).float()
-    ours = change_basis(products, *convolution.back).unflatten(0, (6, 6)).permute(3, 2, 0, 1)
+    ours = convolution.leave(change_basis(products, *convolution.back))
     usual = F.conv2d(z.bfloat16(), weight.bfloat16(), padding=1)
     assert relative(ours, exact) > 0.01 > relative(usual, exact)
 
@@ -133,7 +134,30 @@ def test_states_go_to_the_layout_and_back():
     ours = ProductODEfunc(dynamics(dtype=torch.float32), z)
     x = ours.enter(z)
     assert x.shape == (12, 8, 2) and x[5, 3, 1] == z[1, 3, 1, 2]
-    assert torch.equal(ours.leave(x), z) and torch.equal(ours.leave(torch.stack([x, 2 * x])), torch.stack([z, 2 * z]))
+    assert torch.equal(ours.leave(x), z)
+
+
+def test_gradients_go_there_and_back_too_and_lie_in_the_layout_as_states_do():
+    convolution, seen = Convolution(4, 3, torch.zeros(0, dtype=torch.float64)), []
+    z = images(2, 5, 4, 3, dtype=torch.float64).requires_grad_()
+    x = convolution.enter(z)
+    x.register_hook(seen.append)
+    end, w = convolution.leave(x), images(2, 5, 4, 3, dtype=torch.float64)
+    (dz,) = torch.autograd.grad(end, z, w)
+    assert torch.equal(dz, w) and torch.equal(seen[0], convolution.enter(w)) and seen[0].is_contiguous()
+    assert torch.autograd.gradgradcheck(lambda z: convolution.leave(convolution.enter(z) ** 3), z)
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.Softplus])
+def test_norms_have_groups_of_their_own_and_f_any_activation(activation):
+    f = ODEfunc(8, activation=activation).double()
+    f.norm1, f.norm3 = nn.GroupNorm(2, 8).double(), nn.GroupNorm(4, 8).double()
+    z, t = images(3, 8, 5, 5, dtype=torch.float64).requires_grad_(), torch.tensor(0.3, dtype=torch.float64)
+    ours, w, wanted = ProductODEfunc(f, z), images(3, 8, 5, 5, dtype=torch.float64), [z, *f.parameters()]
+    got, expected = ours.leave(ours(t, ours.enter(z))), f(t, z)
+    assert torch.allclose(got, expected, rtol=1e-8, atol=1e-9)
+    for one, other in zip(torch.autograd.grad(got, wanted, w), torch.autograd.grad(expected, wanted, w)):
+        assert torch.allclose(one, other, rtol=1e-6, atol=1e-8)
 
 
 # Whole solves
@@ -214,6 +238,17 @@ def test_other_dynamics_are_refused():
 def test_options_that_do_not_fit_are_refused():
     with pytest.raises(OptionError, match="products need 32-bit numbers"):
         Solver(products=True, bf16=True)
-    with pytest.raises(OptionError, match="products round to about 1e-05"):
-        Solver(products=True, rtol=1e-6)
-    Solver("rk4", products=True, rtol=1e-6)  # a fixed grid has no tolerance
+    with pytest.raises(OptionError, match="need tolerances of at least 0.0001, got rtol=5e-05, atol=0.001"):
+        Solver(products=True, rtol=5e-5)
+    Solver("rk4", products=True, rtol=5e-5)  # a fixed grid has no tolerance
+
+
+@pytest.mark.parametrize("size", [6, 8])
+def test_at_the_least_tolerance_products_solve_as_the_usual_convolution_does(size):
+    f, z = dynamics(64, torch.float32), images(4, 64, size, size)
+    at = {"rtol": LEAST_TOLERANCE, "atol": LEAST_TOLERANCE, "library": "odelib"}
+    exact = ODEBlock(copy.deepcopy(f).double(), Solver(rtol=1e-8, atol=1e-8, library="odelib"))(z.double())
+    plain, nfe = solved(f, Solver(**at), z)
+    products, nfe_too = solved(f, Solver(**at, products=True), z)
+    assert abs(nfe_too[0] - nfe[0]) <= 6  # a step more or less
+    assert relative(products[0], exact) < 1.5 * relative(plain[0], exact)

@@ -396,6 +396,20 @@ def test_weights_read_back_are_the_model_that_was_saved(config, tiny, tmp_path):
         assert again.normalize.std.item() != 1
 
 
+def test_weights_are_read_as_they_are_whatever_the_default_type_is(tiny, tmp_path):
+    config = Config(width=4)
+    save_weights(tmp_path / "a.safetensors", build(config, tiny), config)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        loaded, _ = load_weights(tmp_path / "a.safetensors")
+    finally:
+        torch.set_default_dtype(before)
+    expected, _ = load_weights(tmp_path / "a.safetensors")
+    for name, tensor in expected.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor) and loaded.state_dict()[name].dtype == tensor.dtype
+
+
 def test_weights_know_the_names_of_their_classes(tiny, tmp_path):
     config = Config(width=8, network="none", stem="one-shot")
     save_weights(tmp_path / "a.safetensors", build(config, tiny), config, tiny.classes)

@@ -77,7 +77,7 @@ def _convolution(
     """One convolution with its derivatives, both ways; filters come to the points of the products once a solve."""
     z, weight = _normal(size, channels, batch_size, device)
     convolution = Convolution(size, size, z)
-    x = z.detach().permute(2, 3, 1, 0).flatten(0, 1).contiguous().requires_grad_()
+    x = convolution.enter(z.detach()).requires_grad_()
     filters = convolution.filters(weight).detach().requires_grad_()
     w, w_products = torch.ones_like(z), torch.ones_like(x)
     return (
@@ -112,6 +112,5 @@ def _errors(size: int, channels: int) -> tuple[float, float]:
     z, weight = _normal(size, channels, 8)
     exact = F.conv2d(z.double(), weight.double(), padding=1)
     convolution = Convolution(size, size, z)
-    x = convolution(z.permute(2, 3, 1, 0).flatten(0, 1), convolution.filters(weight))
-    by_products = x.unflatten(0, (size, size)).permute(3, 2, 0, 1)
+    by_products = convolution.leave(convolution(convolution.enter(z), convolution.filters(weight)))
     return relative(F.conv2d(z, weight, padding=1), exact), relative(by_products, exact)

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from odelib.measurements.benchmark import SCRIPT, SCRIPT_ADJOINT, Benchmark, BenchmarkRow
+from odelib.measurements.benchmark import MATRIX, SCRIPT, SCRIPT_ADJOINT, Benchmark, BenchmarkRow
+from odelib.products import Axis
 from odelib.studies.summary import Table, only
 
 # Cases of the benchmark: with the first step of the batch before; with equal steps; the fastest ones; and of these,
@@ -248,7 +249,7 @@ def thread_table(one: Benchmark, two: Benchmark) -> Table:
     def parts(benchmark: Benchmark) -> dict[str, float]:
         bare = _with_derivatives(benchmark)
         return {
-            "product of two large matrices": 2 * 1024**3 / float(np.median(benchmark.machine_flops)),
+            "product of two large matrices": 2 * MATRIX**3 / float(np.median(benchmark.machine_flops)),
             "f with its derivatives, as usual": bare["fp32"],
             "f with its derivatives, by products": bare["products"],
             "the network without its block": float(np.median(benchmark.without_block)),
@@ -322,11 +323,38 @@ def goal_table(one: Benchmark, two: Benchmark, race: float) -> Table:
     return ["", "one thread", "two threads", "bar", "aim"], [goal.cells() for goal in goals(one, two, race)]
 
 
+def shares_of_peak(benchmark: Benchmark, size: int = 6, channels: int = 64) -> tuple[float, float]:
+    """One convolution with its derivatives, the usual way and by products: multiplications a second, over those of the
+    products of large matrices. What leads to the points and back is not counted among them, though its time is."""
+    row = only(benchmark.sizes, size=size, channels=channels)
+    points = len(Axis(size).there) ** 2
+    work = zip((9 * size**2, points), (row.convolution, row.convolution_products), strict=True)
+    each = 3 * 2 * channels**2 * benchmark.batch_size / max(benchmark.machine_flops)  # forward, and two derivatives
+    usual, products = (each * count / float(np.median(seconds)) for count, seconds in work)
+    return usual, products
+
+
+def where_products_pay(benchmark: Benchmark) -> str:
+    """The maps for which the step of a block is faster by products, in words."""
+    found = [f"{row.size} × {row.size} ({row.channels})" for row in benchmark.sizes if row.times_faster[1] > 1]
+    return ", ".join(found) or "none of them"
+
+
+def goal_numbers(one: Benchmark, two: Benchmark, race: float) -> dict[str, str]:
+    """How many goals there are, how many stayed below their bar, and how many of these compare products alone."""
+    every = goals(one, two, race)
+    missed = [goal for goal in every if any(value < bar for value, bar in zip(goal.values, goal.bars, strict=True))]
+    of_products = [goal for goal in missed if goal in every[3:9]]
+    return {"goals": str(len(every)), "missed": str(len(missed)), "missed-products": str(len(of_products))}
+
+
 def numbers(one: Benchmark, two: Benchmark) -> dict[str, str]:
     """What the text says of the benchmark on one thread, and on two."""
     row = {row.case: row for row in one.rows}
     peak = max(one.machine_flops)
     pairs = {
+        "loop": (SCRIPT, "odelib direct"),
+        "fewer": ("odelib direct", GRID),
         "channel": (SCRIPT, "torchdiffeq direct"),
         "solver": ("torchdiffeq direct", "odelib direct"),
         "bosh3": ("odelib direct", "odelib direct, bosh3"),
@@ -360,6 +388,8 @@ def numbers(one: Benchmark, two: Benchmark) -> dict[str, str]:
     found |= {f"floor-{name}": f"{over_floor(of):.2f}" for name, of in floor.items()}
     flops = zip(("forward", "both"), one.evaluation_flops, one.bare[0].medians, strict=True)
     found |= {f"f-{name}": f"{100 * n / seconds / peak:.0f}" for name, n, seconds in flops}
+    usual_share, products_share = shares_of_peak(one)
+    best = min((GRID, FAST), key=lambda case: _median(two, case))
     libraries = {library.library.split()[0]: library for library in one.libraries}
     return {
         **found,
@@ -372,7 +402,13 @@ def numbers(one: Benchmark, two: Benchmark) -> dict[str, str]:
         "ms-short": f"{milliseconds(row[FAST_BF16])[1]:.0f}",
         "all": f"{times_faster(one, SCRIPT, FAST):.1f}",
         "all-bf16": f"{times_faster(one, SCRIPT, FAST_BF16):.1f}",
-        "all-2": f"{times_faster(two, SCRIPT, GRID):.1f}",
+        "all-2": f"{times_faster(two, SCRIPT, best):.1f}",
+        "best-2": "products" if best == FAST else "usual convolutions",
+        "pays-1": where_products_pay(one),
+        "pays-2": where_products_pay(two),
+        "usual-share": f"{100 * usual_share:.0f}",
+        "points-share": f"{100 * products_share:.0f}",
+        "convolution": f"{only(one.sizes, size=6, channels=64).times_faster[0]:.1f}",
         "all-bf16-2": f"{times_faster(two, SCRIPT, FAST_BF16):.1f}",
         "products-2": f"{times_faster(two, FAST, GRID):.2f}",
         "lean": f"{times_faster(one, SCRIPT_ADJOINT, LEAN):.1f}",
