@@ -14,7 +14,7 @@ from odelib.studies.elsewhere import FASHION_MNIST, TINY_IMAGENET
 
 TUNING = STUDIES["cifar10-tuning"]
 CASES = {name: case.config for name, case in TUNING.cases.items()}
-TOGETHER = {"optimizer", "lr", "weight_decay"}, {"rtol", "atol"}  # one factor
+TOGETHER = {"optimizer", "lr", "weight_decay"}, {"rtol", "atol"}, {"lr", "schedule", "label_smoothing"}  # one factor
 
 
 def changed(config, baseline):
