@@ -10,7 +10,6 @@ from odelib.studies.statistics import (
     deviation_ratio,
     paired_seeds_interval,
     paired_share_interval,
-    pooled_intervals,
     seeds_interval,
     share_interval,
 )
@@ -86,17 +85,20 @@ def test_one_seed_alone_has_no_interval():
     with pytest.raises(ValueError, match="one value alone"):
         seeds_interval([0.5])
     with pytest.raises(ValueError, match="one value alone"):
-        pooled_intervals({"a": [0.5], "b": [0.7]})
+        deviation([[0.5], [0.7]])
 
 
 def test_groups_share_the_deviation_that_an_analysis_of_variance_has():
     groups = {"a": [1.0, 3.0], "b": [10.0, 11.0, 15.0], "c": [7.0]}
     within = ((1**2 + 1**2) + (2**2 + 1**2 + 3**2)) / 3
     assert deviation(groups.values()) == pytest.approx((within**0.5, 3))
-    half = stats.t.ppf(0.975, 3) * within**0.5
-    found = pooled_intervals(groups)
-    assert found["a"] == pytest.approx((2, 2 - half / 2**0.5, 2 + half / 2**0.5))
-    assert found["c"] == pytest.approx((7, 7 - half, 7 + half))
+
+
+@pytest.mark.parametrize("values", [[7.0], [1.0, 3.0]])
+def test_where_the_deviation_is_known_from_elsewhere_one_seed_is_enough(values):
+    half = stats.t.ppf(0.975, 3) * 2.5 / len(values) ** 0.5
+    expected = np.mean(values), np.mean(values) - half, np.mean(values) + half
+    assert seeds_interval(values, spread=(2.5, 3)) == pytest.approx(expected)
 
 
 def test_the_ratio_of_deviations_is_fishers():
@@ -130,7 +132,7 @@ def drawn_pairs(random):
         (lambda pairs: paired_share_interval(*pairs), drawn_pairs, 0.02),
         (seeds_interval, lambda random: random.normal(1, 2, 3).tolist(), 1),
         (
-            lambda drawn: pooled_intervals({"a": drawn[:2], "b": drawn[2:4], "c": drawn[4:]})["c"],
+            lambda drawn: seeds_interval(drawn[4:], spread=deviation([drawn[:2], drawn[2:4]])),
             lambda random: random.normal([1, 1, 5, 5, 3], 2).tolist(),
             3,
         ),
