@@ -6,6 +6,7 @@ import torch
 from scipy import stats
 
 from odelib.studies.statistics import (
+    apart_share_interval,
     deviation,
     deviation_ratio,
     paired_seeds_interval,
@@ -58,11 +59,17 @@ def test_the_paired_interval_decides_as_mcnemars_test():
         assert paired_share_interval(other, wrong) == pytest.approx((-difference, -high, -low))
 
 
+def test_two_shares_apart_have_the_variances_of_both():
+    difference, low, high = apart_share_interval(0.75, 0.5, 100)
+    assert difference == 0.25 and (high - low) / 2 == pytest.approx(1.959964 * ((0.1875 + 0.25) / 100) ** 0.5)
+    assert low + high == pytest.approx(0.5)
+
+
 def test_pairs_are_narrower_than_two_shares_apart():
     wrong, other = images(400, 50, 100, 9450)
     _, low, high = paired_share_interval(wrong, other)
-    apart = (0.045 * 0.955 / 10_000 + 0.05 * 0.95 / 10_000) ** 0.5
-    assert high - low < 0.5 * (2 * 1.96 * apart)
+    _, least, most = apart_share_interval(0.955, 0.95, 10_000)
+    assert high - low < 0.5 * (most - least)
 
 
 def test_pairs_must_be_pairs():
@@ -130,6 +137,11 @@ def drawn_pairs(random):
     [
         (lambda right: share_interval(right / 500, 500), lambda random: random.binomial(500, 0.98), 0.98),
         (lambda pairs: paired_share_interval(*pairs), drawn_pairs, 0.02),
+        (
+            lambda right: apart_share_interval(*(right / 1000).tolist(), 1000),
+            lambda random: random.binomial(1000, [0.85, 0.8]),
+            0.05,
+        ),
         (seeds_interval, lambda random: random.normal(1, 2, 3).tolist(), 1),
         (
             lambda drawn: seeds_interval(drawn[4:], spread=deviation([drawn[:2], drawn[2:4]])),
@@ -142,7 +154,7 @@ def drawn_pairs(random):
             3,
         ),
     ],
-    ids=["share", "pairs of images", "seeds", "pooled", "ratio"],
+    ids=["share", "pairs of images", "images apart", "seeds", "pooled", "ratio"],
 )
 def test_intervals_cover_what_is_true_nineteen_times_out_of_twenty(interval, draw, true):
     """2,000 experiments: three standard errors of 0.95 are 0.015."""

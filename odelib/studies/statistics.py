@@ -1,10 +1,10 @@
 """How sure a comparison is: intervals over images and over seeds.
 
 There are two sources of chance, and an interval speaks of one of them. Over images, the networks are given, and other
-test images might have been drawn: `share_interval`, `paired_share_interval`. Over seeds, the images are given, and
-the networks might have been trained anew: `seeds_interval`, `paired_seeds_interval`. All intervals have two sides and
-cover the true value with probability `level`, nearly (over images) or where the values are normally distributed (over
-seeds). Accuracies and their differences are shares, not percent.
+test images might have been drawn: `share_interval`, `apart_share_interval`, `paired_share_interval`. Over seeds, the
+images are given, and the networks might have been trained anew: `seeds_interval`, `paired_seeds_interval`. All have
+two sides and cover the true value with probability `level`, nearly (over images) or where the values are normally
+distributed (over seeds). Accuracies and their differences are shares, not percent.
 
 Quantiles are those of scipy.special; scipy comes with torchdiffeq, and scipy.stats takes a second to import.
 """
@@ -34,6 +34,16 @@ def share_interval(share: float, n: int, level: float = LEVEL) -> tuple[float, f
     middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
     return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def apart_share_interval(share: float, other: float, n: int, level: float = LEVEL) -> tuple[float, float, float]:
+    """(difference, low, high): `share` minus `other`, each found among `n` of its own. Wald's, for `n` in the hundreds.
+
+    Of accuracies on the same images it is too wide where both networks find the same images hard, and the record of
+    one does not say which images it gets wrong: `paired_share_interval` needs that.
+    """
+    half = _normal(level) * sqrt((share * (1 - share) + other * (1 - other)) / n)
+    return share - other, share - other - half, share - other + half
 
 
 def paired_share_interval(
