@@ -280,8 +280,11 @@ def full_numbers(runs: Runs) -> dict[str, str]:
         for part in ("test", "train"):
             numbers[f"full-{part}-{case}"] = accuracy(found, f"{part}_accuracy", 1)
         numbers[f"full-loss-{case}"] = f"{at_the_end(found, 'train_loss'):.2f}"
+        numbers[f"full-parameters-{case}"] = f"{found[0].parameters:,}"
     for name, (one, other) in COMPARED.items():
         numbers[f"full-{name}"] = ", ".join(signed([middle]) for middle, *_ in compared(runs, one, other))
+    numbers["full-short"] = f"{85 - 100 * at_the_end(runs['odenet']):.1f}"
+    numbers["full-time"] = f"{at_the_end(runs['odenet'], 'seconds') / at_the_end(runs['resnet-1'], 'seconds'):.1f}"
     numbers["full-fall"] = " and ".join(f"{points:.1f}" for points in falls_behind(runs["odenet-norm-batch"]))
     return numbers
 
@@ -289,6 +292,10 @@ def full_numbers(runs: Runs) -> dict[str, str]:
 def falls_behind(runs: Iterable[Run]) -> list[float]:
     """How far the last test accuracy of each run lies below its best, in points."""
     return [100 * (max(m.test_accuracy or 0 for m in run.metrics) - (run.last.test_accuracy or 0)) for run in runs]
+
+
+EULER, TRAINED = "euler, 1 step", "rk4, 1 step"  # the coarsest solver, and the one that trained the networks
+_NORMS = ("odenet", "odenet-norm-batch")
 
 
 def cross_table(record: CrossSolver) -> Table:
@@ -300,6 +307,24 @@ def cross_table(record: CrossSolver) -> Table:
         [f"{NETWORKS[case]}, seed {seed}", *(found[case, seed, solver] for solver in solvers)] for case, seed in trained
     ]
     return ["network", *solvers], rows
+
+
+def cross_numbers(record: CrossSolver) -> dict[str, str]:
+    """What the text says of these solvers, in points, where `EULER` is left out of the first:
+
+    how far the accuracies of a network with GroupNorm lie apart at most, what another solver gains for one with
+    BatchNorm at most, and how far such a network stays behind the other of the same seed at least.
+    """
+    found: dict[tuple[str, int], dict[str, float]] = {}
+    for row in record.rows:
+        found.setdefault((row.case, row.seed), {})[row.solver] = 100 * row.accuracy
+    group, batch = ({seed: of for (case, seed), of in found.items() if case == name} for name in _NORMS)
+    fine = [[value for solver, value in of.items() if solver != EULER] for of in group.values()]
+    return {
+        "cross-range": f"{max(max(values) - min(values) for values in fine):.1f}",
+        "norm-batch-gain": f"{max(max(of.values()) - of[TRAINED] for of in batch.values()):.1f}",
+        "norm-batch-gap": f"{min(group[seed][TRAINED] - max(of.values()) for seed, of in batch.items()):.1f}",
+    }
 
 
 def confusion_matrix(record: Confusion, case: str, seed: int) -> Int64[Tensor, "n n"]:
