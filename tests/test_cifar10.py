@@ -12,10 +12,9 @@ from odelib.studies.cifar10 import (
     AGAIN,
     BASE,
     BASELINES,
-    FIVE_SEEDS,
     FULL,
+    MORE_SEEDS,
     RECIPE,
-    SECOND_ROUND,
     one_factor,
     protocol,
 )
@@ -40,7 +39,7 @@ def test_every_case_differs_from_its_baseline_in_one_factor_and_none_comes_twice
     for baseline, cases in one_factor().items():
         for name, config in cases.items():
             options = changed(config, BASELINES[baseline])
-            assert len(options) == 1 or options in TOGETHER or name == "odenet-chosen", name
+            assert len(options) == 1 or options in TOGETHER, name
             assert name.startswith(f"{baseline}-")
     assert len(set(CASES.values())) == len(CASES)
 
@@ -64,24 +63,16 @@ def test_a_baseline_has_three_seeds_and_a_change_that_beats_it_a_second_one():
             assert set(cases) <= set(AGAIN)
             continue
         mean = np.mean(first_round(runs[baseline]))
-        tried = {name for name in cases if name.removeprefix("odenet-") not in SECOND_ROUND}
-        better = {name for name in tried if runs[name][0].last.validation_accuracy > mean}
+        better = {name for name in cases if runs[name][0].last.validation_accuracy > mean}
         assert better == set(AGAIN) & set(cases)
 
 
 def test_seeds_are_those_of_the_two_rounds():
-    later = {f"odenet-{name}" for name in SECOND_ROUND}
     for name, case in TUNING.cases.items():
         if name in BASELINES:
-            assert case.seeds == (tuple(range(5)) if name in FIVE_SEEDS else FIRST)
+            assert case.seeds == (*FIRST, *MORE_SEEDS.get(name, ()))
         else:
-            assert case.seeds == ((0, 1) if name in AGAIN or name in later else (0,))
-
-
-def test_the_second_round_tries_together_what_was_chosen_for_the_full_study():
-    chosen, full = TUNING.config("odenet-chosen"), FULL["odenet"]
-    budget = {"validation", "train_images", "epochs"}
-    assert changed(chosen, full) == budget and changed(chosen, BASE) == {"lr", "schedule", "label_smoothing"}
+            assert case.seeds == ((0, 1) if name in AGAIN else (0,))
 
 
 def test_the_history_of_the_protocol_is_that_of_the_records():

@@ -14,6 +14,7 @@ from odelib.measurements.confusion import Confusion, ConfusionRow
 from odelib.measurements.cross_solver import CrossSolver, CrossTest
 from odelib.records import RESULTS
 from odelib.studies import STUDIES, cifar10, elsewhere, tuning
+from odelib.studies.statistics import seeds_interval
 from odelib.studies.summary import all_runs, at_the_end
 
 
@@ -112,7 +113,7 @@ def test_the_comparisons_of_the_text_have_a_number_and_its_interval():
 def test_the_protocol_is_the_whole_of_it_and_nothing_else():
     text = cifar10.protocol()
     assert text.startswith("Question: ") and "Every choice is made by validation accuracy" in text
-    assert "---" not in text and text.rstrip().endswith("from the mean of the baseline.")
+    assert "---" not in text and text.rstrip().endswith("the three changes of `FULL` together.")
 
 
 # What the page claims
@@ -144,6 +145,17 @@ def test_every_network_is_better_without_augmentation_with_every_seed(found):
 
 def test_the_rate_of_015_is_better_with_both_seeds_and_one_cycle_is_not(found):
     assert min(found["odenet"]["lr-0.15"].differences) > 0 > found["odenet"]["one-cycle"].mean
+
+
+def test_the_study_does_not_show_that_ode_nets_vary_more_from_seed_to_seed(tuned):
+    first, every = tuning.seed_ratios(tuned).values()
+    assert first[1] > 1 and every[1] < 1 < every[0]
+
+
+def test_what_was_picked_falls_with_its_second_seed_and_baselines_by_no_more_than_chance(tuned):
+    picked = [case for case in cifar10.AGAIN if not case.startswith("strict")]
+    assert seeds_interval(tuning.falls(tuned, picked))[1] > 0
+    assert seeds_interval(tuning.falls(tuned, cifar10.BASELINES))[1] < 0
 
 
 def test_the_kinetic_penalty_saves_evaluations_and_moves_the_accuracy_by_no_more_than_chance(tuned, found):

@@ -7,7 +7,7 @@ import pytest
 from odelib import Run
 from odelib.records import RESULTS
 from odelib.studies import STUDIES, cifar10, tuning
-from odelib.studies.statistics import deviation, seeds_interval
+from odelib.studies.statistics import deviation, deviation_ratio, seeds_interval
 from odelib.studies.summary import final
 
 
@@ -159,28 +159,27 @@ def test_seconds_are_those_of_the_quickest_epoch(run):
     assert tuning.seconds([first, replace(first, metrics=(replace(run.last, seconds=6.0),))]) == 3.0
 
 
-def test_the_seeds_of_two_networks_are_compared_by_their_deviations(run):
-    runs = made(
-        run,
-        {
-            "odenet": dict(enumerate((0.5, 0.52, 0.48, 0.5, 0.5))),
-            "resnet-1": dict(enumerate((0.4, 0.41, 0.39, 0.4, 0.4))),
-        },
-    )
-    ratio, low, high = tuning.seed_ratio(runs)
-    assert ratio == pytest.approx(2) and low < 1 < high
-    header, rows = tuning.seed_table(runs)
-    assert rows[1] == ["ResNet, one block", "40.0", "41.0", "39.0", "40.0", "40.0", "0.71"] and len(header) == 7
+def test_the_seeds_of_ode_nets_are_compared_with_those_of_others(run):
+    """The six baselines with three seeds, whatever else there is; then all cases of ODE-Nets and residual networks."""
+    odd, even = {0: 0.5, 1: 0.52, 2: 0.48, 3: 0.9}, {0: 0.4, 1: 0.41, 2: 0.39}
+    runs = made(run, {"odenet": odd, "adaptive": even, "strict": even, "odenet-tanh": {0: 0.5, 1: 0.6}})
+    for name in ("resnet-1", "resnet-4", "none"):
+        found = made(run, {name: even})[name]
+        network = cifar10.BASELINES[name].network
+        runs[name] = [replace(r, config=replace(r.config, network=network)) for r in found]
+    first, every = tuning.seed_ratios(runs).values()
+    values = {case: [100 * x for x in final(found, "validation_accuracy")] for case, found in runs.items()}
+    ode, residual = ("odenet", "adaptive", "strict"), ("resnet-1", "resnet-4")
+    three = [values[case][:3] for case in ode]
+    assert first == pytest.approx(deviation_ratio(three, [values[case] for case in (*residual, "none")]))
+    tried = [values[case] for case in (*ode, "odenet-tanh")]
+    assert every == pytest.approx(deviation_ratio(tried, [values[case] for case in residual]))
+    _, rows = tuning.seed_table(runs)
+    assert rows[0][1:] == [f"{first[0]:.1f}", f"{first[1]:.1f} to {first[2]:.1f}"]
 
 
 def test_falls_are_from_the_first_seed_to_the_second(run):
     assert tuning.falls(made(run, STRICT), ["strict", "strict-kinetic-0.1"]) == [-25.0, 12.5]
-
-
-def test_the_first_round_has_three_seeds(runs):
-    accuracies = [100 * x for x in final(runs["odenet"], "validation_accuracy")]
-    assert tuning.first_round(runs["odenet"]) == accuracies[:3]
-    assert (tuning.ODE_BASELINES, tuning.OTHERS) == (["odenet", "adaptive", "strict"], ["resnet-1", "resnet-4", "none"])
 
 
 def test_the_numbers_of_the_text_are_those_of_the_tables(runs):

@@ -16,9 +16,7 @@ from odelib.studies.cifar10 import (
     AGAIN,
     ARCHITECTURE,
     BASELINES,
-    FIVE_SEEDS,
     RECIPE,
-    SECOND_ROUND,
     SOLVER,
     one_factor,
 )
@@ -37,12 +35,7 @@ from odelib.studies.summary import (
 )
 
 TUNED = {"odenet": "ODE-Net", "resnet-1": "ResNet, one block", "resnet-4": "ResNet, four blocks"}  # in their recipe
-NORM_GROUPS = {name: change for name, change in SECOND_ROUND.items() if "groups" in change}
-GROUPS = {  # of the changes of the ODE-Net
-    "how to train": {**RECIPE, **{name: change for name, change in SECOND_ROUND.items() if name not in NORM_GROUPS}},
-    "what to train": {**ARCHITECTURE, **NORM_GROUPS},
-    "how to solve": SOLVER,
-}
+GROUPS = {"how to train": RECIPE, "what to train": ARCHITECTURE, "how to solve": SOLVER}  # of the ODE-Net's changes
 
 
 @dataclass(frozen=True)
@@ -96,8 +89,15 @@ def seed_deviation(runs: Runs, network: str) -> tuple[float, int]:
 
     Pooled over all cases with networks of this kind (`Config.network`).
     """
-    kind = [found for found in runs.values() if found[0].config.network == network]
-    return deviation(list(_by_seed(found, "validation_accuracy").values()) for found in kind)
+    return deviation(_accuracies(found) for found in _of_kind(runs, network))
+
+
+def _of_kind(runs: Runs, network: str) -> list[Sequence[Run]]:
+    return [found for found in runs.values() if found[0].config.network == network]
+
+
+def _accuracies(runs: Sequence[Run]) -> list[float]:
+    return list(_by_seed(runs, "validation_accuracy").values())
 
 
 def changes(runs: Runs, baseline: str, level: float = LEVEL) -> dict[str, Change]:
@@ -199,29 +199,28 @@ def seconds(runs: Sequence[Run]) -> float:
 # From seed to seed
 
 
-ODE_BASELINES = [name for name, config in BASELINES.items() if config.network == "odenet"]
-OTHERS = [name for name in BASELINES if name not in ODE_BASELINES]
+def seed_ratios(runs: Runs) -> dict[str, tuple[float, float, float]]:
+    """(ratio, low, high): the deviation over seeds of ODE-Nets over that of others, by what is compared.
 
-
-def first_round(runs: Sequence[Run]) -> list[float]:
-    """The validation accuracies of a baseline with the three seeds that it had at first, in points."""
-    found = _by_seed(runs, "validation_accuracy")
-    return [found[seed] for seed in range(3)]
+    First of the six baselines, with the three seeds that all have; then of all cases, without the network that has no
+    block.
+    """
+    ode = [name for name, config in BASELINES.items() if config.network == "odenet"]
+    others = [name for name in BASELINES if name not in ode]
+    first = {name: _accuracies(runs[name])[:3] for name in BASELINES}
+    every = {kind: [_accuracies(found) for found in _of_kind(runs, kind)] for kind in ("odenet", "resnet")}
+    return {
+        "the six baselines, three seeds each": deviation_ratio([first[n] for n in ode], [first[n] for n in others]),
+        "all cases, ODE-Nets and residual networks": deviation_ratio(every["odenet"], every["resnet"]),
+    }
 
 
 def seed_table(runs: Runs) -> Table:
-    """The baselines that have five seeds, and how far these lie apart."""
-    rows = []
-    for case in FIVE_SEEDS:
-        values = list(_by_seed(runs[case], "validation_accuracy").values())
-        rows.append([TUNED[case], *(f"{value:.1f}" for value in values), f"{deviation([values])[0]:.2f}"])
-    return ["validation accuracy, %", *(f"seed {k}" for k in range(5)), "standard deviation, points"], rows
-
-
-def seed_ratio(runs: Runs) -> tuple[float, float, float]:
-    """(ratio, low, high): the deviation over seeds of the ODE-Net over that of the residual network, as was planned."""
-    odenet, resnet = ([list(_by_seed(runs[case], "validation_accuracy").values())] for case in FIVE_SEEDS)
-    return deviation_ratio(odenet, resnet)
+    """How much further the seeds of ODE-Nets lie apart than those of others: `seed_ratios`."""
+    rows = [
+        [what, f"{ratio:.1f}", f"{low:.1f} to {high:.1f}"] for what, (ratio, low, high) in seed_ratios(runs).items()
+    ]
+    return ["compared", "ratio of the deviations", "95 % interval"], rows
 
 
 def falls(runs: Runs, cases: Iterable[str]) -> list[float]:
@@ -237,11 +236,9 @@ def tuning_numbers(runs: Runs) -> dict[str, str]:
     either.
     """
     spread, freedom = seed_deviation(runs, "odenet")
-    ratio, low, high = seed_ratio(runs)
     picked = falls(runs, [case for case in AGAIN if not case.startswith("strict")])  # which had both from the start
     fall, fall_low, fall_high = seeds_interval(picked)
     plain, plain_low, plain_high = seeds_interval(falls(runs, BASELINES))
-    ode, others = ([first_round(runs[case]) for case in cases] for cases in (ODE_BASELINES, OTHERS))
     numbers = {
         "runs": str(len(list(all_runs(runs)))),
         "environments": machines(all_runs(runs)),
@@ -250,10 +247,7 @@ def tuning_numbers(runs: Runs) -> dict[str, str]:
         "deviation": f"{spread:.2f}",
         "freedom": str(freedom),
         "deviation-resnet": f"{seed_deviation(runs, 'resnet')[0]:.2f}",
-        "ratio": f"{ratio:.1f}",
-        "ratio-interval": f"{low:.1f} to {high:.1f}",
         "jacobian-time": f"{seconds(runs['strict-jacobian-0.01']) / seconds(runs['strict']):.1f}",
-        "first-ratio": f"{deviation_ratio(ode, others)[0]:.1f}",
         "blind": f"{changes(runs, 'odenet')['euler-1'].high - changes(runs, 'odenet')['euler-1'].mean:.1f}",
         "again": str(len(picked)),
         "fall": signed([-fall]),
