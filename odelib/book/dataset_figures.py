@@ -86,7 +86,7 @@ def changes(
         )
     names = [Line2D([], [], linestyle="", label=name, **looks[name]) for name in networks]
     hollow = Line2D([], [], linestyle="", marker="o", color="gray", markerfacecolor="white", label="one seed")
-    figure.legend(handles=[*names, hollow], loc="outside upper center", ncols=2)
+    figure.legend(handles=[*names, hollow], loc="outside upper center", ncols=2, frameon=False)
     axes[-1, 0].set(xlabel=label)
     return figure
 
