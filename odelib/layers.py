@@ -1,9 +1,13 @@
 """What stands before and after the ODE block: stems that shrink the image, the residual block, the head."""
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 from odelib.odefunc import group_norm
 from odelib.shapes import Float
+
+Norm = Callable[[int], nn.Module]  # of so many channels
 
 
 class ResBlock(nn.Module):
@@ -12,11 +16,11 @@ class ResBlock(nn.Module):
     With `stride=2` height and width halve, and a 1x1 convolution of the activated input takes the shortcut.
     """
 
-    def __init__(self, channels: int, stride: int = 1):
+    def __init__(self, channels: int, stride: int = 1, norm: Norm = group_norm):
         super().__init__()
-        self.norm1 = group_norm(channels)
+        self.norm1 = norm(channels)
         self.conv1 = nn.Conv2d(channels, channels, kernel_size=3, stride=stride, padding=1, bias=False)
-        self.norm2 = group_norm(channels)
+        self.norm2 = norm(channels)
         self.conv2 = nn.Conv2d(channels, channels, kernel_size=3, padding=1, bias=False)
         self.shortcut = nn.Conv2d(channels, channels, kernel_size=1, stride=stride, bias=False) if stride > 1 else None
         self.relu = nn.ReLU()
@@ -27,40 +31,43 @@ class ResBlock(nn.Module):
         return shortcut + self.conv2(self.relu(self.norm2(self.conv1(activated))))
 
 
-def conv_stem(channels: int, width: int) -> nn.Sequential:
+def conv_stem(channels: int, width: int, norm: Norm = group_norm) -> nn.Sequential:
     """Three convolutions, two of them with stride 2: (b, channels, 28, 28) gives (b, width, 6, 6)."""
     return nn.Sequential(
         nn.Conv2d(channels, width, kernel_size=3),
-        group_norm(width),
+        norm(width),
         nn.ReLU(),
         nn.Conv2d(width, width, kernel_size=4, stride=2, padding=1),
-        group_norm(width),
+        norm(width),
         nn.ReLU(),
         nn.Conv2d(width, width, kernel_size=4, stride=2, padding=1),
     )
 
 
-def res_stem(channels: int, width: int) -> nn.Sequential:
+def res_stem(channels: int, width: int, norm: Norm = group_norm) -> nn.Sequential:
     """One convolution and two residual blocks with stride 2: (b, channels, 28, 28) gives (b, width, 7, 7)."""
     return nn.Sequential(
         nn.Conv2d(channels, width, kernel_size=3),
-        ResBlock(width, stride=2),
-        ResBlock(width, stride=2),
+        ResBlock(width, stride=2, norm=norm),
+        ResBlock(width, stride=2, norm=norm),
     )
 
 
-def one_shot_stem(channels: int, width: int) -> nn.Conv2d:
-    """One convolution with stride 2, so that the ODE does the rest: (b, channels, 28, 28) gives (b, width, 14, 14)."""
+def one_shot_stem(channels: int, width: int, norm: Norm = group_norm) -> nn.Conv2d:
+    """One convolution with stride 2, so that the ODE does the rest: (b, channels, 28, 28) gives (b, width, 14, 14).
+
+    It has no norm.
+    """
     return nn.Conv2d(channels, width, kernel_size=4, stride=2, padding=1)
 
 
 STEMS = {"conv": conv_stem, "res": res_stem, "one-shot": one_shot_stem}
 
 
-def head(width: int, classes: int, dropout: float = 0.0) -> nn.Sequential:
+def head(width: int, classes: int, dropout: float = 0.0, norm: Norm = group_norm) -> nn.Sequential:
     """State to logits: (b, width, h, w) gives (b, classes), by the mean over the image and one linear map."""
     return nn.Sequential(
-        group_norm(width),
+        norm(width),
         nn.ReLU(),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),

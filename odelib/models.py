@@ -2,16 +2,17 @@
 
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from odelib.errors import OptionError
-from odelib.layers import STEMS, ResBlock, head
+from odelib.layers import STEMS, Norm, ResBlock, head
 from odelib.noise import FixedDropout, NoisyODEBlock
 from odelib.odeblock import ODEBlock, Solver
-from odelib.odefunc import ODEfunc
+from odelib.odefunc import ODEfunc, group_norm
 from odelib.options import Options
 from odelib.regularization import RegularizedODEBlock
 from odelib.shapes import Float, UInt8
@@ -27,6 +28,7 @@ class Network(Options):
     stem: Literal["conv", "res", "one-shot"] = "conv"  # how the image becomes the first state
     stem_bf16: bool = False  # compute the stem with 16 bit numbers; weights and state keep 32
     width: int = 64  # channels of the state
+    groups: int = 32  # of every GroupNorm: stem, dynamics, residual blocks, head; with fewer channels, one channel each
     blocks: int = 6  # residual blocks of a resnet
     dropout: float = 0.0  # chance that a feature is dropped before the last layer
 
@@ -42,21 +44,22 @@ class Network(Options):
     jacobian: float = 0.0  # weight in the loss of the size of the Jacobian of f along the solution
 
     def _check(self) -> None:
-        self._must_be_positive("width", "blocks", "scales")
+        self._must_be_positive("width", "groups", "blocks", "scales")
         self._must_be_a_share("dropout", "block_dropout")
         self._must_not_be_negative("extra_channels", "kinetic", "jacobian")
         self._must_be_at_most(2**16, "width", "extra_channels")  # beyond which sizes overflow before memory does
         self._must_be_at_most(1000, "blocks")
         self._must_be_at_most(16, "scales")
-        if self.width > 32 and self.width % 32:
-            raise OptionError(f"width above 32 must be a multiple of 32 (GroupNorm has 32 groups), got {self.width}")
+        groups, words = self.groups, f"{self.groups} (GroupNorm has {self.groups} groups)"
+        if self.width > groups and self.width % groups:
+            raise OptionError(f"width above {groups} must be a multiple of {words}, got {self.width}")
         channels = self.width + self.extra_channels
         if channels % self.order:
             raise OptionError(f"order 2 halves the channels of the state; {channels} is odd")
-        if any(n > 32 and n % 32 for n in (channels, channels // self.order)):
+        if any(n > groups and n % groups for n in (channels, channels // self.order)):
             raise OptionError(
-                f"width + extra_channels, and with order 2 its half, must be at most 32 or a multiple of 32 "
-                f"(GroupNorm has 32 groups), got {self.width} + {self.extra_channels}"
+                f"width + extra_channels, and with order 2 its half, must be at most {groups} or a multiple of "
+                f"{words}, got {self.width} + {self.extra_channels}"
             )
 
 
@@ -91,10 +94,15 @@ def dynamics(network: Network, channels: int) -> nn.Module:
         return FixedDropout(plain(channels, channels_out), network.block_dropout)
 
     convolution = dropping if network.block_dropout else plain
-    parts = NORMS[network.norm], convolution, ACTIVATIONS[network.activation]
+    norm = _group_norm(network) if network.norm == "group" else NORMS[network.norm]
+    parts = norm, convolution, ACTIVATIONS[network.activation]
     if network.order == 1:
         return ODEfunc(channels, *parts)
     return SecondOrder(Acceleration(channels, ODEfunc(channels // 2, *parts)))
+
+
+def _group_norm(network: Network) -> Norm:
+    return partial(group_norm, groups=network.groups)
 
 
 def ode_block(f: nn.Module, network: Network, solver: Solver) -> ODEBlock:
@@ -116,17 +124,17 @@ class ImageClassifier(nn.Module):
         super().__init__()
         self.channels, self.classes, self.stem_bf16 = channels, classes, network.stem_bf16
         self.normalize = Normalize(channels) if network.normalize else nn.Identity()
-        self.stem = STEMS[network.stem](channels, network.width)
-        features = network.width
+        features, norm = network.width, _group_norm(network)
+        self.stem = STEMS[network.stem](channels, features, norm)
         self.block: nn.Module
         if network.network == "odenet":
             features += network.extra_channels
             self.block = _ode_blocks(network, solver, features)
         elif network.network == "resnet":
-            self.block = nn.Sequential(*(ResBlock(network.width) for _ in range(network.blocks)))
+            self.block = nn.Sequential(*(ResBlock(network.width, norm=norm) for _ in range(network.blocks)))
         else:
             self.block = nn.Identity()
-        self.head = head(features, classes, network.dropout)
+        self.head = head(features, classes, network.dropout, norm)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes"]:
         x = self.normalize(x)
@@ -140,7 +148,7 @@ def _ode_blocks(network: Network, solver: Solver, channels: int) -> nn.Module:
     chain: list[nn.Module] = [Augment(network.extra_channels)] if network.extra_channels else []
     for scale in range(network.scales):
         if scale:
-            chain.append(ResBlock(channels, stride=2))
+            chain.append(ResBlock(channels, stride=2, norm=_group_norm(network)))
         chain.append(ode_block(dynamics(network, channels), network, solver))
     return chain[0] if len(chain) == 1 else nn.Sequential(*chain)
 

@@ -11,11 +11,11 @@ from odelib.shapes import Float
 Time = Float[Tensor, ""] | Float[Tensor, "b 1 1 1"]  # one for all images, or one for each
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
-    """GroupNorm with 32 groups, or one channel a group where there are fewer than 32 channels."""
+def group_norm(channels: int, groups: int = 32) -> nn.GroupNorm:
+    """GroupNorm with 32 groups, or one channel a group where there are fewer channels than groups."""
     if channels < 1:
         raise ValueError(f"a state needs at least one channel, got {channels}")
-    return nn.GroupNorm(min(32, channels), channels)
+    return nn.GroupNorm(min(groups, channels), channels)
 
 
 class TimeConv2d(nn.Module):

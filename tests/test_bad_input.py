@@ -290,7 +290,7 @@ def rows():
     yield "data mnist cifar10", "cifar10"
     yield "evaluate", "(see odelib evaluate --help)"
     # Options of a run: words that are no values
-    for option in ("epochs", "batch-size", "width", "seed", "train-images", "image-size"):
+    for option in ("epochs", "batch-size", "width", "groups", "seed", "train-images", "image-size"):
         for value in ("many", "2.5"):
             yield f"train --{option} {value}", f"--{option}"
         yield f"train --{option} {2**63}", f"{option.replace('-', '_')} must "
@@ -308,6 +308,8 @@ def rows():
     yield "train --milestones -1 --schedule step", "milestones"
     yield "train --momentum 1", "momentum must be at least 0 and below 1, got 1.0"
     yield "train --width 48", "must be a multiple of 32"
+    yield "train --groups 0", "groups must be positive, got 0"
+    yield "train --groups 24", "width above 24 must be a multiple of 24 (GroupNorm has 24 groups), got 64"
     yield "train --width 65537", "width must be at most 65536, got 65537"
     yield "train --blocks 1001", "blocks must be at most 1000, got 1001"
     yield "train --scales 17", "scales must be at most 16, got 17"

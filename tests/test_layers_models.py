@@ -47,7 +47,7 @@ class Published:
         return F.linear(z, self.w[f"head.{last}.weight"], self.w[f"head.{last}.bias"])
 
     def norm(self, x, name):
-        return F.group_norm(x, min(32, x.shape[1]), self.w[f"{name}.weight"], self.w[f"{name}.bias"])
+        return F.group_norm(x, min(self.config.groups, x.shape[1]), self.w[f"{name}.weight"], self.w[f"{name}.bias"])
 
     def conv(self, x, name, **how):
         return F.conv2d(x, self.w[f"{name}.weight"], self.w.get(f"{name}.bias"), **how)
@@ -81,9 +81,9 @@ class Published:
 
 @pytest.mark.parametrize("stem", STEMS)
 @pytest.mark.parametrize("options", [dict(network="odenet"), dict(network="resnet", blocks=3), dict(network="none")])
-@pytest.mark.parametrize("width", [8, 64])
-def test_logits_are_those_of_the_published_formula(stem, options, width):
-    config = Config(stem=stem, width=width, **options)
+@pytest.mark.parametrize("width, groups", [(8, 32), (64, 32), (64, 8)])
+def test_logits_are_those_of_the_published_formula(stem, options, width, groups):
+    config = Config(stem=stem, width=width, groups=groups, **options)
     model = perturbed(ImageClassifier(config, config, **MNIST)).eval()
     x = torch.rand(3, 1, 28, 28)
     with torch.no_grad():

@@ -57,6 +57,11 @@ def test_norm_has_at_most_32_groups(channels, groups):
     assert group_norm(channels).num_groups == groups
 
 
+@pytest.mark.parametrize("channels, groups, made", [(64, 8, 8), (64, 64, 64), (64, 128, 64), (6, 2, 2)])
+def test_norm_has_as_many_groups_as_asked_for_or_one_a_channel(channels, groups, made):
+    assert group_norm(channels, groups).num_groups == made
+
+
 @pytest.mark.parametrize("channels", [33, 48, 0, -1])
 def test_channels_that_no_norm_can_group_are_a_value_error(channels):
     with pytest.raises(ValueError):

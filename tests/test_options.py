@@ -22,7 +22,7 @@ from odelib.options import Options
     [
         *[
             ({name: 0}, f"{name} must be positive, got 0")
-            for name in ("width", "blocks", "scales", "epochs", "batch_size", "train_images")
+            for name in ("width", "groups", "blocks", "scales", "epochs", "batch_size", "train_images")
         ],
         (dict(image_size=5), "image_size must be at least 6 pixels, got 5"),
         (dict(epochs=-1), "epochs must be positive, got -1"),
@@ -44,6 +44,7 @@ from odelib.options import Options
         (dict(scales=17), "scales must be at most 16, got 17"),
         (dict(method="rk4", step_size=9e-5), "step_size must be at least 0.0001, got 9e-05"),
         (dict(width=48), r"width above 32 must be a multiple of 32 .*, got 48"),
+        (dict(groups=48), r"width above 48 must be a multiple of 48 \(GroupNorm has 48 groups\), got 64"),
         (dict(extra_channels=8), r"width \+ extra_channels.* at most 32 or a multiple of 32 .*, got 64 \+ 8"),
         (dict(width=96, order=2), r"with order 2 its half, must be at most 32 or a multiple of 32"),
         (dict(width=7, order=2), "order 2 halves the channels of the state; 7 is odd"),
@@ -242,6 +243,7 @@ DIFFERENT = dict(
     network="resnet",
     stem="res",
     width=32,
+    groups=8,
     blocks=3,
     dropout=0.1,
     time="none",

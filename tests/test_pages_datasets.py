@@ -8,18 +8,18 @@ import pytest
 import torch
 
 from odelib import Run, load_dataset
-from odelib.book.dataset_figures import answers, crossing, one_of_each
-from odelib.book.plots import effects
+from odelib.book.dataset_figures import answers, changes, crossing, one_of_each
 from odelib.data import Images
 from odelib.measurements.confusion import Confusion, ConfusionRow
 from odelib.measurements.cross_solver import CrossSolver, CrossTest
 from odelib.records import RESULTS
-from odelib.studies import STUDIES, cifar10, elsewhere
-from odelib.studies.summary import all_runs, at_the_end, mean
+from odelib.studies import STUDIES, cifar10, elsewhere, tuning
+from odelib.studies.statistics import seeds_interval
+from odelib.studies.summary import all_runs, at_the_end
 
 
 @pytest.fixture(scope="module")
-def tuning():
+def tuned():
     return STUDIES["cifar10-tuning"].runs()
 
 
@@ -29,10 +29,9 @@ def whole():
 
 
 @pytest.fixture(scope="module")
-def points(tuning):
-    """Of each factor the mean over its seeds, against the baseline."""
-    found = {name: cifar10.points(tuning, name) for name in cifar10.BASELINES}
-    return {name: {factor: mean(values) for factor, values in changes.items()} for name, changes in found.items()}
+def found(tuned):
+    """Of each baseline what each factor changes about the validation accuracy."""
+    return {name: tuning.changes(tuned, name) for name in cifar10.BASELINES}
 
 
 @pytest.fixture(scope="module")
@@ -47,67 +46,42 @@ def with_last(run, **values):
 # Tables and numbers
 
 
-def made_up(run, accuracies: dict[str, list[float]]):
-    return {case: [with_last(run, validation_accuracy=a) for a in values] for case, values in accuracies.items()}
-
-
-def test_points_are_percent_against_the_mean_of_the_baseline(run):
-    runs = made_up(run, {"strict": [0.25, 0.5], "strict-kinetic-0.1": [0.5, 0.375], "strict-jacobian-0.01": [0.25]})
-    assert cifar10.points(runs, "strict") == {"kinetic-0.1": [12.5, 0.0], "jacobian-0.01": [-12.5]}
-
-
-def test_the_noise_is_the_distance_of_the_seeds_from_their_mean(run):
-    assert cifar10.noise(made_up(run, {"odenet": [0.25, 0.5, 0.75]})) == [-25, 0, 25]
-
-
-def test_nfe_is_a_whole_number_where_the_seeds_agree_and_a_range_where_not(run):
-    def nfe(forward, backward):
-        return with_last(run, nfe_forward=forward, nfe_backward=backward)
-
-    assert cifar10.nfe([nfe(4.0, 0.0), nfe(4.01, 0.0)]) == "4"
-    assert cifar10.nfe([nfe(4.0, 7.0), nfe(5.0, 7.0)]) == "4.5 (4.0 to 5.0) + 7"
-
-
-def test_seconds_are_those_of_the_quickest_epoch(run):
-    first = replace(run, metrics=tuple(replace(m, seconds=s) for m, s in zip(run.metrics, (9.0, 3.0, 5.0, 7.0, 4.0))))
-    assert cifar10.seconds([first, replace(first, metrics=(replace(run.last, seconds=6.0),))]) == 3.0
-
-
-def test_a_table_of_factors_begins_with_the_baseline(run):
-    runs = made_up(run, {"strict": [0.25, 0.5], "strict-kinetic-0.1": [0.5, 0.375], "strict-jacobian-0.01": [0.25]})
-    header, rows = cifar10.factor_table(runs, "strict", cifar10.STRICT)
-    assert [row[:2] for row in rows] == [
-        ["**baseline**", "37.5 (25.0 to 50.0)"],
-        ["`--kinetic 0.1`", "+6.2 (+0.0 to +12.5)"],
-        ["`--jacobian 0.01`", "−12.5"],
-    ]
-    assert all(len(row) == len(header) for row in rows)
-    assert rows[0][2:] == ["4", f"{min(m.seconds for m in run.metrics):.0f}", "209,418"]
-
-
-def test_the_table_of_the_recipe_has_every_change_for_every_network(tuning):
-    header, rows = cifar10.recipe_table(tuning)
-    assert len(header) == 4 and len(rows) == 1 + len(cifar10.RECIPE)
-    changes = cifar10.points(tuning, "resnet-1")["lr-0.15"]
-    assert rows[2][0] == "`--lr 0.15`" and rows[2][2].startswith(f"{mean(changes):+.1f}".replace("-", "−"))
-
-
-def test_the_numbers_of_the_text_are_those_of_the_tables(tuning):
-    numbers = cifar10.tuning_numbers(tuning)
-    assert numbers["runs"] == str(len(list((RESULTS / "cifar10-tuning").glob("*-seed*.json"))))
-    _, rows = cifar10.factor_table(tuning, "adaptive", cifar10.ADAPTIVE)
-    assert rows[0][1:3] == [numbers["acc-adaptive"], numbers["nfe-adaptive"]]
-    for factor, row in zip(cifar10.ADAPTIVE, rows[1:]):
-        assert row[1:3] == [numbers[f"adaptive-{factor}"], numbers[f"nfe-adaptive-{factor}"]]
-
-
-def test_the_numbers_of_the_whole_set_are_differences_in_points(run):
+def test_the_numbers_of_the_whole_set_are_accuracies_and_differences_in_points(run):
     reached = {"odenet": 0.5, "odenet-norm-batch": 0.25, "resnet-1": 0.375, "resnet-4": 0.75}
-    numbers = cifar10.full_numbers(
-        {case: [with_last(run, test_accuracy=a, train_accuracy=a, train_loss=a)] for case, a in reached.items()}
-    )
-    assert (numbers["full-one-block"], numbers["full-four-blocks"], numbers["full-se"]) == ("12.5", "25.0", "0.5")
+    values = {case: dict(test_accuracy=a, train_accuracy=a, train_loss=a, seconds=a) for case, a in reached.items()}
+    numbers = cifar10.full_numbers({case: [with_last(run, **last)] for case, last in values.items()})
+    assert (numbers["full-one-block"], numbers["full-four-blocks"]) == ("+12.5", "+25.0")
     assert numbers["full-test-odenet-norm-batch"] == "25.0" and numbers["full-loss-resnet-1"] == "0.38"
+    assert (numbers["full-short"], numbers["full-time"]) == ("35.0", "1.3")
+
+
+def test_networks_are_compared_seed_by_seed(run):
+    def runs(*accuracies):
+        return [with_last(run, test_accuracy=a) for a in accuracies]
+
+    whole = {"odenet": runs(0.5, 0.75), "odenet-norm-batch": runs(0.25, 0.5), "resnet-1": runs(0.5, 0.5)}
+    whole["resnet-4"] = runs(0.75, 0.5)
+    (difference, low, high), _ = cifar10.compared(whole, "odenet-norm-batch", "odenet", images=100)
+    half = 1.959964 * 100 * ((0.1875 + 0.25) / 100) ** 0.5
+    assert (difference, low, high) == pytest.approx((-25, -25 - half, -25 + half))
+    _, (one, four, batch) = cifar10.compared_table(whole)
+    assert one[0] == "ODE-Net − ResNet, one block" and one[1].startswith("+0.0 (−1.4") and one[2].startswith("+25.0 (")
+    assert (one[3], four[3], batch[3]) == ("no", "no", "yes")
+
+
+def test_a_run_falls_behind_its_best_epoch(run):
+    accuracies = (0.5, 0.75, 0.625)
+    metrics = tuple(replace(m, test_accuracy=a) for m, a in zip(run.metrics, accuracies))
+    assert cifar10.falls_behind([replace(run, metrics=metrics)]) == [12.5]
+
+
+def test_the_numbers_of_the_solvers_leave_out_one_step_of_euler_and_compare_one_seed(run):
+    names = (cifar10.EULER, cifar10.TRAINED, "fine")
+    accuracies = {("odenet", 0): (0.1, 0.5, 0.53), ("odenet", 1): (0.1, 0.6, 0.61)}
+    accuracies |= {("odenet-norm-batch", 0): (0.1, 0.3, 0.4), ("odenet-norm-batch", 1): (0.1, 0.4, 0.3)}
+    rows = [CrossTest(*key, s, 4.0, a) for key, found in accuracies.items() for s, a in zip(names, found)]
+    numbers = cifar10.cross_numbers(CrossSolver(run.environment, tuple(rows)))
+    assert numbers == {"cross-range": "3.0", "norm-batch-gain": "10.0", "norm-batch-gap": "10.0"}
 
 
 def test_the_table_of_solvers_has_a_row_for_each_network(run):
@@ -127,24 +101,19 @@ def test_the_pair_is_that_of_the_most_mistakes_in_both_directions(run):
     assert cifar10.confusion_numbers(matrix, record.classes) == {"pair": "cat and dog", "pair-share": "50"}
 
 
-def test_a_difference_has_the_uncertainty_of_both_accuracies(run):
-    runs = {case: [with_last(run, test_accuracy=a)] for case, a in {"a": 0.75, "b": 0.5}.items()}
-    points, error = elsewhere.against(runs, "a", "b", images=100)
-    assert points == pytest.approx(25) and error == pytest.approx(100 * ((0.1875 + 0.25) / 100) ** 0.5)
-
-
-def test_the_comparisons_of_the_text_have_a_number_and_its_error():
+def test_the_comparisons_of_the_text_have_a_number_and_its_interval():
     clothes, tiny = STUDIES["fashion-mnist"].runs(), STUDIES["tiny-imagenet-20"].runs()
     numbers, found = elsewhere.numbers(clothes, tiny), elsewhere.comparisons(clothes, tiny)
-    assert set(numbers) == {*found, *(f"{name}-se" for name in found)}
-    difference, error = found["blocks"]
-    assert (numbers["blocks"], numbers["blocks-se"]) == (f"{difference:.1f}", f"{error:.1f}")
+    assert set(numbers) == {*found, *(f"{name}-interval" for name in found)}
+    (blocks,) = cifar10.compared(tiny, "odenet", "resnet-4", images=1_000)
+    assert found["blocks"] == blocks and found["clothes"][0] == pytest.approx(0.69)
+    assert (numbers["blocks"], numbers["blocks-interval"]) == ("+2.3", "−1.9 to +6.5")
 
 
 def test_the_protocol_is_the_whole_of_it_and_nothing_else():
     text = cifar10.protocol()
     assert text.startswith("Question: ") and "Every choice is made by validation accuracy" in text
-    assert "---" not in text and text.rstrip().endswith("see the page on why.")
+    assert "---" not in text and text.rstrip().endswith("the three changes of `FULL` together.")
 
 
 # What the page claims
@@ -155,55 +124,57 @@ def test_nothing_is_missing():
         assert STUDIES[name].missing() == []
 
 
-def test_every_network_is_better_without_augmentation(points):
-    assert min(points[name]["no-augmentation"] for name in cifar10.TUNED) > 2
+def test_what_stands_concerns_augmentation_norm_stem_and_width_and_not_the_ode(found):
+    standing = {factor for factor, change in found["odenet"].items() if change.stands}
+    assert {"no-augmentation", "norm-batch", "stem-one-shot", "width-32"} <= standing
+    assert not standing & {*cifar10.SOLVER, "no-time", "augmented-32", "second-order", "softplus", "tanh", "swish"}
+    assert not standing & {"lr-0.15", "label-smoothing-0.1", "one-cycle", "no-weight-decay", "width-96", "adamw-0.002"}
 
 
-def test_each_network_has_its_own_learning_rate(points):
-    assert points["odenet"]["lr-0.15"] > 1 > points["resnet-1"]["lr-0.15"] > 0 > points["resnet-4"]["lr-0.15"]
+def test_the_four_that_the_text_names_stand_at_once(tuned):
+    _, rows = tuning.standing(tuned)
+    at_once = {row[0].strip("`") for row in rows if row[-1] == "yes"}
+    assert {"no-augmentation", "norm-batch", "stem-one-shot", "width-32"} <= at_once
 
 
-def test_a_rate_that_falls_is_worth_two_points_to_the_ode_net_and_nothing_to_the_smallest_resnet(points):
-    assert points["odenet"]["constant-rate"] < -1.5 and points["resnet-1"]["constant-rate"] > -0.5
+def test_every_network_is_better_without_augmentation_with_every_seed(found):
+    for name in tuning.TUNED:
+        change = found[name]["no-augmentation"]
+        assert change.low > 0 and min(change.differences) > 0
 
 
-def test_adamw_is_no_better_and_label_smoothing_is_worth_about_a_point(points):
-    for name in cifar10.TUNED:
-        assert points[name]["adamw-0.002"] < 0.5 < points[name]["label-smoothing-0.1"] < 1.5
+def test_the_rate_of_015_is_better_with_both_seeds_and_one_cycle_is_not(found):
+    assert min(found["odenet"]["lr-0.15"].differences) > 0 > found["odenet"]["one-cycle"].mean
 
 
-def test_batch_norm_is_the_best_change_and_few_others_are_above_the_noise(points):
-    odenet = points["odenet"]
-    assert max(odenet, key=odenet.get) == "norm-batch"
-    helped = {factor for factor, gain in odenet.items() if gain >= 1}
-    assert helped == {"norm-batch", "no-augmentation", "lr-0.15", "label-smoothing-0.1"}
+def test_the_study_does_not_show_that_ode_nets_vary_more_from_seed_to_seed(tuned):
+    first, every = tuning.seed_ratios(tuned).values()
+    assert first[1] > 1 and every[1] < 1 < every[0]
 
 
-def test_layer_norm_residual_stem_and_second_scale_lose_two_to_four_points(points):
-    assert all(-4 < points["odenet"][factor] < -1.5 for factor in ("norm-layer", "stem-res", "two-scales"))
+def test_what_was_picked_falls_with_its_second_seed_and_baselines_by_no_more_than_chance(tuned):
+    picked = [case for case in cifar10.AGAIN if not case.startswith("strict")]
+    assert seeds_interval(tuning.falls(tuned, picked))[1] > 0
+    assert seeds_interval(tuning.falls(tuned, cifar10.BASELINES))[1] < 0
 
 
-def test_solvers_make_no_difference_to_the_accuracy(points):
-    assert all(abs(points["odenet"][factor]) < 1.2 for factor in cifar10.SOLVER)
+def test_the_kinetic_penalty_saves_evaluations_and_moves_the_accuracy_by_no_more_than_chance(tuned, found):
+    saved = tuning.saved_evaluations(tuned)
+    assert saved["kinetic-0.1"].high < 0 and not saved["jacobian-0.01"].stands
+    assert not any(change.stands for change in found["strict"].values())
 
 
-def test_the_kinetic_penalty_saves_evaluations_and_the_jacobian_one_hardly_any(tuning, points):
-    kinetic, jacobian = (
-        at_the_end(tuning[f"strict-{penalty}"], "nfe_forward") / at_the_end(tuning["strict"], "nfe_forward")
-        for penalty in ("kinetic-0.1", "jacobian-0.01")
-    )
-    assert kinetic < 0.75 and abs(points["strict"]["kinetic-0.1"]) < 1.5
-    assert jacobian > 0.85 and abs(points["strict"]["jacobian-0.01"]) < 1
+def test_four_blocks_are_better_with_both_seeds_and_one_block_is_not_told_apart(whole):
+    four, one = (cifar10.compared(whole, *cifar10.COMPARED[name]) for name in ("four-blocks", "one-block"))
+    assert all(low > 0 for _, low, _ in four)
+    assert all(low < 0 < difference for difference, low, _ in one)
+    assert 1.9 < whole["resnet-4"][0].parameters / whole["odenet"][0].parameters < 2.1
 
 
-def test_the_ode_net_is_a_little_short_of_85_percent_and_stands_between_the_residual_networks(whole):
-    odenet, one, four = (at_the_end(whole[case]) for case in cifar10.TUNED)
-    assert 0.845 < odenet < 0.85 and 0 < odenet - one < 0.01 and four - odenet > 0.015
-
-
-def test_neither_seed_of_the_residual_block_comes_up_to_those_of_the_ode_net(whole):
-    accuracies = {case: [run.last.test_accuracy for run in whole[case]] for case in ("odenet", "resnet-1")}
-    assert max(accuracies["resnet-1"]) < min(accuracies["odenet"])
+def test_the_curve_of_batch_norm_falls_at_the_end_and_no_other_does(whole):
+    for case, found in whole.items():
+        falls = cifar10.falls_behind(found)
+        assert min(falls) > 3 if case == "odenet-norm-batch" else max(falls) < 0.3
 
 
 def test_batch_norm_ends_behind_though_its_loss_in_training_mode_is_lower(whole):
@@ -239,7 +210,7 @@ def test_elsewhere_nothing_is_learned_by_heart_and_all_is_far_above_guessing(stu
 
 def test_elsewhere_the_runs_do_not_tell_the_networks_apart():
     found = elsewhere.comparisons(STUDIES["fashion-mnist"].runs(), STUDIES["tiny-imagenet-20"].runs())
-    assert all(0 < points < 2 * error for points, error in found.values())
+    assert all(low < 0 < high for _, low, high in found.values())
 
 
 # Figures
@@ -276,11 +247,24 @@ def test_a_path_is_drawn_for_every_point():
     assert left.lines[0].get_xdata().tolist() == [0.0, 1.0]
 
 
-def test_a_change_that_lies_outside_is_written_at_the_edge():
-    figure = effects({"all": {"far": [-30.0, -28.0], "near": [1.0]}}, [-0.5, 0.5], "points", limits=(-14.0, 9.0))
-    (ax,) = figure.axes
-    assert ax.get_xlim() == (-14, 9)
-    assert [(text.get_text(), text.get_position()[1]) for text in ax.texts] == [("← −29.0 (−30.0 to −28.0)", 0)]
+def test_changes_are_dots_with_intervals_in_order_and_hollow_for_one_seed():
+    two, one = tuning.Change((1.0, 2.0), 0.5, 2.5), tuning.Change((-2.0,), -4.0, 0.0)
+    groups = {
+        "first": {"good": {"A": two, "B": one}, "bad": {"A": one}},
+        "second": {"far": {"A": tuning.Change((-30.0,), -32.0, -28.0)}},
+    }
+    figure = changes(groups, "points", limits=(-14.0, 9.0))
+    ax, last = figure.axes
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["bad", "good"]
+    assert (ax.get_title(), last.get_title(), last.get_xlabel()) == ("first", "second", "points")
+    bars = [list(line.get_xdata()) for line in ax.lines[1:] if line.get_linestyle() == "-"]
+    dots = [line for line in ax.lines[1:] if line.get_linestyle() != "-"]
+    assert bars == [[-4, 0], [-4, 0], [0.5, 2.5]]
+    assert [list(dot.get_xdata()) for dot in dots] == [[-2], [-2], [1.5]]
+    assert [dot.get_markerfacecolor() == "white" for dot in dots] == [True, True, False]
+    assert len({dot.get_color() for dot in dots}) == 2 and dots[0].get_color() == dots[2].get_color()
+    assert [text.get_text() for text in last.texts] == ["← −30.0"] and last.get_xlim() == (-14, 9)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["A", "B", "one seed"]
 
 
 def test_a_figure_is_shown_only_where_a_page_asks_for_it():

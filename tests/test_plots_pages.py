@@ -16,7 +16,6 @@ from odelib.book.plots import (
     bars,
     confusion,
     curves,
-    effects,
     flow,
     image_grid,
     metrics_by_epoch,
@@ -89,22 +88,6 @@ def test_the_flow_is_drawn_in_the_plane_of_the_class_means():
     assert all((np.ptp(points, axis=0) < 1e-5).all() for points in (*start, *end))
     sides = sorted(np.linalg.norm(end[i][0] - end[j][0]) for i, j in ((0, 1), (0, 2), (1, 2)))
     assert sides == pytest.approx([9, 9, 9 * 2**0.5], rel=1e-5)
-
-
-def test_effects_are_dots_at_the_mean_with_bars_over_the_seeds_in_order():
-    groups = {"first": {"a": [1.0, 2.0], "b": [-3.0, -1.0], "c": [4.0]}, "second": {"d": [0.5]}}
-    figure = effects(groups, [-0.5, 0.25, 0.25], "points")
-    ax, last = figure.axes
-    assert [text.get_text() for text in ax.get_yticklabels()] == ["b", "a", "c"]
-    np.testing.assert_allclose(ax.lines[0].get_xdata(), [-2, 1.5, 4])
-    bars = [segment[:, 0].tolist() for segment in ax.collections[0].get_segments()]
-    assert bars == [[-3, -1], [1, 2], [4, 4]]
-    assert (ax.get_title(), last.get_title(), last.get_xlabel()) == ("first", "second", "points")
-    for panel in (ax, last):
-        assert panel.get_xlim() == last.get_xlim()
-        assert panel.patches[0].get_extents().get_points()[:, 0] == pytest.approx(
-            panel.transData.transform([[-0.5, 0], [0.25, 0]])[:, 0]
-        )
 
 
 def colored(ax):

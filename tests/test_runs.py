@@ -103,6 +103,7 @@ CASES = dict(
     stem=dict(stem="res", network="none"),
     stem_bf16=dict(stem_bf16=True),
     width=dict(width=4),
+    groups=dict(groups=2),
     blocks=dict(network="resnet", blocks=2),
     dropout=dict(dropout=0.5),
     time=dict(time="none"),

@@ -6,11 +6,11 @@ import torch
 from scipy import stats
 
 from odelib.studies.statistics import (
+    apart_share_interval,
     deviation,
     deviation_ratio,
     paired_seeds_interval,
     paired_share_interval,
-    pooled_intervals,
     seeds_interval,
     share_interval,
 )
@@ -59,11 +59,17 @@ def test_the_paired_interval_decides_as_mcnemars_test():
         assert paired_share_interval(other, wrong) == pytest.approx((-difference, -high, -low))
 
 
+def test_two_shares_apart_have_the_variances_of_both():
+    difference, low, high = apart_share_interval(0.75, 0.5, 100)
+    assert difference == 0.25 and (high - low) / 2 == pytest.approx(1.959964 * ((0.1875 + 0.25) / 100) ** 0.5)
+    assert low + high == pytest.approx(0.5)
+
+
 def test_pairs_are_narrower_than_two_shares_apart():
     wrong, other = images(400, 50, 100, 9450)
     _, low, high = paired_share_interval(wrong, other)
-    apart = (0.045 * 0.955 / 10_000 + 0.05 * 0.95 / 10_000) ** 0.5
-    assert high - low < 0.5 * (2 * 1.96 * apart)
+    _, least, most = apart_share_interval(0.955, 0.95, 10_000)
+    assert high - low < 0.5 * (most - least)
 
 
 def test_pairs_must_be_pairs():
@@ -86,17 +92,20 @@ def test_one_seed_alone_has_no_interval():
     with pytest.raises(ValueError, match="one value alone"):
         seeds_interval([0.5])
     with pytest.raises(ValueError, match="one value alone"):
-        pooled_intervals({"a": [0.5], "b": [0.7]})
+        deviation([[0.5], [0.7]])
 
 
 def test_groups_share_the_deviation_that_an_analysis_of_variance_has():
     groups = {"a": [1.0, 3.0], "b": [10.0, 11.0, 15.0], "c": [7.0]}
     within = ((1**2 + 1**2) + (2**2 + 1**2 + 3**2)) / 3
     assert deviation(groups.values()) == pytest.approx((within**0.5, 3))
-    half = stats.t.ppf(0.975, 3) * within**0.5
-    found = pooled_intervals(groups)
-    assert found["a"] == pytest.approx((2, 2 - half / 2**0.5, 2 + half / 2**0.5))
-    assert found["c"] == pytest.approx((7, 7 - half, 7 + half))
+
+
+@pytest.mark.parametrize("values", [[7.0], [1.0, 3.0]])
+def test_where_the_deviation_is_known_from_elsewhere_one_seed_is_enough(values):
+    half = stats.t.ppf(0.975, 3) * 2.5 / len(values) ** 0.5
+    expected = np.mean(values), np.mean(values) - half, np.mean(values) + half
+    assert seeds_interval(values, spread=(2.5, 3)) == pytest.approx(expected)
 
 
 def test_the_ratio_of_deviations_is_fishers():
@@ -128,9 +137,14 @@ def drawn_pairs(random):
     [
         (lambda right: share_interval(right / 500, 500), lambda random: random.binomial(500, 0.98), 0.98),
         (lambda pairs: paired_share_interval(*pairs), drawn_pairs, 0.02),
+        (
+            lambda right: apart_share_interval(*(right / 1000).tolist(), 1000),
+            lambda random: random.binomial(1000, [0.85, 0.8]),
+            0.05,
+        ),
         (seeds_interval, lambda random: random.normal(1, 2, 3).tolist(), 1),
         (
-            lambda drawn: pooled_intervals({"a": drawn[:2], "b": drawn[2:4], "c": drawn[4:]})["c"],
+            lambda drawn: seeds_interval(drawn[4:], spread=deviation([drawn[:2], drawn[2:4]])),
             lambda random: random.normal([1, 1, 5, 5, 3], 2).tolist(),
             3,
         ),
@@ -140,7 +154,7 @@ def drawn_pairs(random):
             3,
         ),
     ],
-    ids=["share", "pairs of images", "seeds", "pooled", "ratio"],
+    ids=["share", "pairs of images", "images apart", "seeds", "pooled", "ratio"],
 )
 def test_intervals_cover_what_is_true_nineteen_times_out_of_twenty(interval, draw, true):
     """2,000 experiments: three standard errors of 0.95 are 0.015."""

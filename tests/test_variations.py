@@ -16,6 +16,7 @@ from odelib.variations import ACTIVATIONS, NORMS, Augment, SecondOrder
 
 VARIATIONS = {
     "time none": dict(time="none"),
+    "groups": dict(groups=2),
     "layer norm": dict(norm="layer"),
     "batch norm": dict(norm="batch"),
     "no norm": dict(norm="none"),
@@ -167,6 +168,13 @@ def test_every_variation_trains_and_is_evaluated(tiny, quick, options):
     config = replace(quick, epochs=1, **options)
     (metrics,) = fit(build(config, tiny), tiny, config)
     assert math.isfinite(metrics.train_loss) and 0 <= metrics.test_accuracy <= 1
+
+
+def test_every_group_norm_has_the_groups_that_are_asked_for():
+    model = classifier(width=8, groups=2, scales=2, stem="res")
+    norms = [module for module in model.modules() if isinstance(module, nn.GroupNorm)]
+    assert {norm.num_groups for norm in norms} == {2}
+    assert len(norms) == 2 * 2 + 2 * 3 + 2 + 1  # two blocks of the stem, two of f, one between these, the head
 
 
 def test_the_default_is_the_published_network():

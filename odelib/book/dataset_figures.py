@@ -1,14 +1,18 @@
-"""Figures of images and of what a network makes of them: classes, answers, points that change places."""
+"""Figures of the page on other data: images and what a network makes of them, points that change places, changes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from torch import Tensor
 
-from odelib.book.plots import image_grid, panels
+from odelib.book.plots import COLORS, MARKERS, image_grid, panels, subplots
 from odelib.data import Dataset, Images
 from odelib.shapes import Float
+from odelib.studies.tuning import Change
 
 
 def one_of_each(datasets: Sequence[Dataset]) -> Figure:
@@ -50,3 +54,47 @@ def crossing(paths: dict[str, tuple[float, Float[Tensor, "t n"]]]) -> Figure:
         ax.set(xlabel="time $t$", ylim=(-1.2, 1.2), title=f"{title}: loss {loss:.2f}")
     axes[0].set(ylabel="first coordinate")
     return figure
+
+
+def changes(
+    groups: Mapping[str, Mapping[str, Mapping[str, Change]]], label: str, limits: tuple[float, float]
+) -> Figure:
+    """What each change does to each network: a dot at the mean over its seeds, a bar for the interval of that.
+
+    A change that was tried with one seed has a hollow dot. One panel for each group, one row for each change, the
+    largest effect on the first network on top. `label` says of what the differences are, and their unit. `limits` cut
+    the axis; what lies below is written at the edge in numbers.
+    """
+    rows = {group: sum(len(found) for found in changes.values()) for group, changes in groups.items()}
+    size = (6.0, 0.9 + 0.5 * len(groups) + 0.19 * sum(rows.values()))
+    figure, axes = subplots(len(groups), 1, sharex=True, height_ratios=[2 + n for n in rows.values()], figsize=size)
+    networks = list(dict.fromkeys(name for changes in groups.values() for found in changes.values() for name in found))
+    looks: dict[str, dict[str, Any]] = {
+        name: dict(color=COLORS[k], marker=MARKERS[k]) for k, name in enumerate(networks)
+    }
+    for ax, (group, changes) in zip(axes[:, 0], groups.items()):
+        ax.axvline(0, color="black", linewidth=1)
+        ticks, height = {}, 0.0
+        for factor, found in sorted(changes.items(), key=lambda item: next(iter(item[1].values())).mean):
+            ticks[factor] = height + (len(found) - 1) / 2
+            for name, change in reversed(list(found.items())):
+                _dot(ax, change, height, looks[name], limits[0])
+                height += 1
+            height += 0.6 if len(found) > 1 else 0.2
+        ax.set(
+            yticks=list(ticks.values()), yticklabels=list(ticks), ylim=(-0.8, height - 0.2), title=group, xlim=limits
+        )
+    names = [Line2D([], [], linestyle="", label=name, **looks[name]) for name in networks]
+    hollow = Line2D([], [], linestyle="", marker="o", color="gray", markerfacecolor="white", label="one seed")
+    figure.legend(handles=[*names, hollow], loc="outside upper center", ncols=2, frameon=False)
+    axes[-1, 0].set(xlabel=label)
+    return figure
+
+
+def _dot(ax: Axes, change: Change, height: float, look: dict[str, Any], least: float) -> None:
+    if change.mean < least:
+        ax.text(least + 0.3, height, f"← {change.seed_by_seed}", va="center", fontsize=9)
+        return
+    ax.plot([change.low, change.high], [height, height], color=look["color"], marker="", linewidth=1.2)
+    fill = "white" if len(change.differences) == 1 else look["color"]
+    ax.plot([change.mean], [height], linestyle="", markerfacecolor=fill, **look)

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from odelib.records import Run
 from odelib.shapes import Float, Int64, UInt8
-from odelib.studies.summary import signed
 
 # Okabe and Ito's colours, which colour-blind readers tell apart; markers and dashes help where there is no colour.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -210,36 +209,6 @@ def image_grid(images: Iterable[UInt8[Tensor, "_ _ _"]], titles: Sequence[str], 
         pixels = image.permute(1, 2, 0).cpu().numpy()
         ax.imshow(pixels, cmap="gray_r" if pixels.shape[-1] == 1 else None)
         ax.set_title(title, fontsize=8)
-    return figure
-
-
-def effects(
-    groups: dict[str, dict[str, Sequence[float]]],
-    noise: Sequence[float],
-    label: str,
-    limits: tuple[float, float] | None = None,
-) -> Figure:
-    """What each change does: a dot at the mean over its seeds, a bar from least to most, the largest effect on top.
-
-    One panel for each group of changes. Values are differences to the baseline, one a seed; `noise` are those of the
-    baseline's own seeds, which the grey band spans; `label` says of what the values are, and their unit. `limits` cut
-    the axis; a change that lies below the lower one is written there in numbers.
-    """
-    sizes = [len(changes) for changes in groups.values()]
-    size = (7.2, 0.6 + 0.5 * len(sizes) + 0.22 * sum(sizes))
-    figure, axes = subplots(len(groups), 1, sharex=True, height_ratios=[1 + n for n in sizes], figsize=size)
-    for ax, (group, changes) in zip(axes[:, 0], groups.items()):
-        cases = sorted(changes, key=lambda case: np.mean(changes[case]))
-        rows = np.arange(len(cases))
-        ax.hlines(rows, [min(changes[c]) for c in cases], [max(changes[c]) for c in cases], color=COLORS[0])
-        ax.plot([np.mean(changes[c]) for c in cases], rows, "o", color=COLORS[0])
-        ax.axvspan(min(noise), max(noise), color="gray", alpha=0.25, linewidth=0)
-        ax.axvline(0, color="black", linewidth=1)
-        ax.set(yticks=rows, yticklabels=cases, ylim=(-0.7, len(cases) - 0.3), title=group)
-        for row, case in zip(rows, cases):
-            if limits and np.mean(changes[case]) < limits[0]:
-                ax.text(limits[0] + 0.3, row, f"← {signed(changes[case])}", va="center")
-    axes[-1, 0].set(xlabel=label, xlim=limits)
     return figure
 
 

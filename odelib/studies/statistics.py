@@ -1,15 +1,15 @@
 """How sure a comparison is: intervals over images and over seeds.
 
 There are two sources of chance, and an interval speaks of one of them. Over images, the networks are given, and other
-test images might have been drawn: `share_interval`, `paired_share_interval`. Over seeds, the images are given, and
-the networks might have been trained anew: `seeds_interval`, `paired_seeds_interval`, `pooled_intervals`. All
-intervals have two sides and cover the true value with probability `level`, nearly (over images) or where the values
-are normally distributed (over seeds). Accuracies and their differences are shares, not percent.
+test images might have been drawn: `share_interval`, `apart_share_interval`, `paired_share_interval`. Over seeds, the
+images are given, and the networks might have been trained anew: `seeds_interval`, `paired_seeds_interval`. All have
+two sides and cover the true value with probability `level`, nearly (over images) or where the values are normally
+distributed (over seeds). Accuracies and their differences are shares, not percent.
 
 Quantiles are those of scipy.special; scipy comes with torchdiffeq, and scipy.stats takes a second to import.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from math import sqrt
 
 from scipy.special import fdtri, ndtri, stdtrit
@@ -36,6 +36,16 @@ def share_interval(share: float, n: int, level: float = LEVEL) -> tuple[float, f
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
+def apart_share_interval(share: float, other: float, n: int, level: float = LEVEL) -> tuple[float, float, float]:
+    """(difference, low, high): `share` minus `other`, each found among `n` of its own. Wald's, for `n` in the hundreds.
+
+    Of accuracies on the same images it is too wide where both networks find the same images hard, and the record of
+    one does not say which images it gets wrong: `paired_share_interval` needs that.
+    """
+    half = _normal(level) * sqrt((share * (1 - share) + other * (1 - other)) / n)
+    return share - other, share - other - half, share - other + half
+
+
 def paired_share_interval(
     wrong: Bool[Tensor, "n"], other: Bool[Tensor, "_"], level: float = LEVEL
 ) -> tuple[float, float, float]:
@@ -55,10 +65,17 @@ def paired_share_interval(
     return (gained - lost) / n, middle - half, middle + half
 
 
-def seeds_interval(values: Sequence[float], level: float = LEVEL) -> tuple[float, float, float]:
-    """(mean, low, high) for the mean of a value over all seeds, from that of two seeds or more: Student's t (1908)."""
-    ((middle, low, high),) = pooled_intervals({"": values}, level).values()
-    return middle, low, high
+def seeds_interval(
+    values: Sequence[float], level: float = LEVEL, spread: tuple[float, int] | None = None
+) -> tuple[float, float, float]:
+    """(mean, low, high) for the mean of a value over all seeds, from that of a few: Student's t (1908).
+
+    `spread` are a standard deviation of single values and its degrees of freedom, where these are better known from
+    elsewhere (`deviation`): then one seed is enough. Without it, ValueError is raised for fewer than two.
+    """
+    sigma, freedom = spread or deviation([values])
+    middle, half = mean(values), float(stdtrit(freedom, (1 + level) / 2)) * sigma / sqrt(len(values))
+    return middle, middle - half, middle + half
 
 
 def paired_seeds_interval(
@@ -66,28 +83,12 @@ def paired_seeds_interval(
 ) -> tuple[float, float, float]:
     """(mean, low, high) of `values` minus `others`, paired: those at one place have one seed. By Student's t.
 
-    What a seed does to both, which starting weights and which order of the images, cancels. Raises ValueError for
-    different numbers of values, or fewer than two.
+    What a seed does to both alike, by the order of the images say, cancels. Raises ValueError for different numbers of
+    values, or fewer than two.
     """
     if len(values) != len(others):
         raise ValueError(f"{len(values)} and {len(others)} values are no pairs")
     return seeds_interval([value - other for value, other in zip(values, others)], level)
-
-
-def pooled_intervals(
-    groups: Mapping[str, Sequence[float]], level: float = LEVEL
-) -> dict[str, tuple[float, float, float]]:
-    """(mean, low, high) of each group of values by Student's t, with one standard deviation for all: `deviation`.
-
-    A group of one value has an interval too: how far values lie apart is then learned from the other groups alone.
-    """
-    spread, freedom = deviation(groups.values())
-    t = float(stdtrit(freedom, (1 + level) / 2))
-    found = {}
-    for name, values in groups.items():
-        middle, half = mean(values), t * spread / sqrt(len(values))
-        found[name] = (middle, middle - half, middle + half)
-    return found
 
 
 def deviation(groups: Iterable[Sequence[float]]) -> tuple[float, int]:
