@@ -93,13 +93,6 @@ def test_calls_stand_in_their_order_and_the_end_of_a_step_beyond_the_end_is_draw
 # Fields
 
 
-def test_paths_are_lines_of_points_with_a_dot_at_their_ends():
-    states = torch.tensor([[[0.0, 0.0], [1.0, 1.0]], [[2.0, 0.5], [1.0, -1.0]]])
-    (ax,) = field_figures.paths_in_the_plane({"2 layers": states}).axes
-    first, second, dots = (line.get_xydata().tolist() for line in ax.lines)
-    assert (first, second) == ([[0, 0], [2, 0.5]], [[1, 1], [1, -1]]) and dots == [[2, 0.5], [1, -1]]
-
-
 def test_speeds_lie_under_their_bound():
     times = torch.tensor([0.0, 1.0])
     speed, cosine = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([[1.0, 1.0], [0.5, 0.25]])
