@@ -28,7 +28,7 @@ def once_round_a_circle(methods: Sequence[Tableau]) -> Figure:
 
 
 def fans(steps: dict[float, tuple[Float[Tensor, "k"], Float[Tensor, "k"]]]) -> Figure:
-    """Steps for dz/dt = theta z, a panel for each theta: their times and states, and the exact solution from each state.
+    """Steps for dz/dt = theta z, a panel for each theta: times and states, and the exact solution from each state.
 
     Every step has a colour: its bar joins the exact solution from where it began with where it ended, and a bar behind
     the last time shows what this gap has become there.
