@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor
+from torch import Tensor, nn
 
 from odelib.book.plots import COLORS, panels
 from odelib.shapes import Float
@@ -55,6 +56,16 @@ def seen_from_the_side(points: Float[Tensor, "m d"]) -> Float[Tensor, "m 2"]:
         return points
     x, y, up = points.T
     return torch.stack([x + 0.3 * y, 0.4 * y + 0.8 * up], dim=1)
+
+
+def network_as_data(net: nn.Sequential, head: nn.Linear) -> dict[str, list]:
+    """The layers Linear, Tanh, Linear of `net` and the classifier `head`, as the figure `depth` takes them."""
+
+    def numbers(layer: nn.Linear) -> list:
+        return [np.round(tensor.detach().numpy().astype(float), 5).tolist() for tensor in (layer.weight, layer.bias)]
+
+    inner, _, outer = net
+    return {"net": [numbers(inner), numbers(outer)], "head": numbers(head)}
 
 
 def rings_carried(views: Mapping[str, Sequence[Curve]]) -> Figure:
