@@ -106,6 +106,22 @@ def test_a_last_step_past_the_end_is_that_of_a_longer_solve_and_the_result_is_in
         np.testing.assert_allclose(theirs["result"], ours, rtol=0, atol=1e-8)
 
 
+def test_what_the_page_says_of_the_stepper():
+    exact = math.log(math.exp(0.5) + math.sin(3) / 3)
+    better, steps, rejected = [], [], []
+    for k in range(1, 9):
+        ends, past = (stepper(10.0**-k, past) for past in (False, True))
+        errors = [abs(found["a calm one"]["result"][0] - exact) for found in (ends, past)]
+        better.append(errors[0] < errors[1])
+        counts = {name: [step["accepted"] for step in found["steps"]] for name, found in ends.items()}
+        steps.append(counts["Van der Pol"].count(True))
+        rejected.append(counts["Van der Pol"].count(False))
+        if k <= 2:
+            assert 2.5 < 50 * 3 / sum(counts["a stiff one"]) < 3.3
+    assert [k for k, gain in enumerate(better, 1) if not gain] == [4]
+    assert steps[-1] > 4 * steps[2] and max(rejected[3:]) < 1.5 * rejected[2]
+
+
 @pytest.mark.parametrize("dimensions", [2, 3])
 def test_the_layers_and_the_flow_of_the_figure_are_those_of_odelib(dimensions):
     torch.manual_seed(0)

@@ -56,7 +56,7 @@ function show(root, data) {
   root.insertAdjacentHTML("beforeend", `
     <div class="moving depth">
       <svg viewBox="${-HALF} ${-HALF} ${2 * HALF} ${2 * HALF}" role="img" aria-label="circles, carried by the layers">
-        <g class="flow"></g><g class="carried"></g><path class="line"/>
+        <g class="reference"></g><g class="carried"></g><path class="line"/>
       </svg>
       <div class="controls">
         <label>the state has <select name="dimensions"><option value="2">2 dimensions</option>
@@ -102,7 +102,7 @@ function show(root, data) {
     const n = Number(count.value), k = Number(passed.value);
     const states = curves.map((points) => points.map((z) => layers(field, z, n)));
     const share = Math.round((32 * k) / n);
-    find("g.flow").innerHTML = reference.map((curve, i) => path(named(data.radii[i]), curve.map((s) => s[share]))).join("");
+    find("g.reference").innerHTML = reference.map((curve, i) => path(named(data.radii[i]), curve.map((s) => s[share]))).join("");
     find("g.carried").innerHTML = states.map((curve, i) => path(named(data.radii[i]), curve.map((s) => s[k]))).join("");
     let right = 0, farthest = 0;
     states.forEach((curve, i) => curve.forEach((s, j) => {

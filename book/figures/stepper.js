@@ -120,7 +120,7 @@ function show(root, data) {
     const { steps, result, nfe, latest } = solve(equation, tolerance, data, last.value === "past");
     const accepted = steps.filter((step) => step.accepted), rejected = steps.filter((step) => !step.accepted);
     const until = Math.max(equation.end, ...accepted.map((step) => step.t + step.h));
-    const x = (t) => ((WIDTH - 8) * t) / until + 4;
+    const x = (t) => ((WIDTH - 16) * t) / until + 8;
     const curve = [[0, equation.start[0]], ...exact.steps.filter((s) => s.accepted).map((s) => [s.t + s.h, s.next[0]])];
     const values = curve.map(([, value]) => value);
     const [low, high] = [Math.min(...values), Math.max(...values)];
