@@ -61,8 +61,8 @@ def seen_from_the_side(points: Float[Tensor, "m d"]) -> Float[Tensor, "m 2"]:
 def network_as_data(net: nn.Sequential, head: nn.Linear) -> dict[str, list]:
     """The layers Linear, Tanh, Linear of `net` and the classifier `head`, as the figure `depth` takes them."""
 
-    def numbers(layer: nn.Linear) -> list:
-        return [np.round(tensor.detach().numpy().astype(float), 5).tolist() for tensor in (layer.weight, layer.bias)]
+    def numbers(layer: nn.Module) -> list:  # weight and bias
+        return [np.round(tensor.detach().numpy().astype(float), 5).tolist() for tensor in layer.parameters()]
 
     inner, _, outer = net
     return {"net": [numbers(inner), numbers(outer)], "head": numbers(head)}
