@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
-from odelib.book import pages
-from odelib.solvers import TABLEAUS, odeint
+from odelib.book import pages, resnet_figures
+from odelib.solvers import DOPRI5, TABLEAUS, Statistics, odeint
 
 SITE = Path(__file__).parents[1] / "_build" / "html"
 
@@ -33,21 +34,21 @@ SOLVES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def solved():
-    """The states that the script finds for each of SOLVES, and the fields' names, by one call of node."""
+def run(script, expression):
+    """What a JavaScript expression is after a figure's script, by node."""
     node = shutil.which("node")
     if node is None:
         pytest.skip("no node to run the scripts with: install Debian's nodejs")
-    methods = {name: {"a": tableau.a, "b": tableau.b} for name, tableau in TABLEAUS.items()}
-    program = (
-        (pages.FIGURES / "solver.js").read_text()
-        + f"""
-        const methods = {json.dumps(methods)};
-        const solve = (s) => integrate(FIELDS[s.field].f, s.start, s.time, s.n, methods[s.method]);
-        console.log(JSON.stringify({{ fields: Object.keys(FIELDS), ways: {json.dumps(SOLVES)}.map(solve) }}));"""
-    )
+    program = f"{(pages.FIGURES / script).read_text()}\nconsole.log(JSON.stringify({expression}));"
     return json.loads(subprocess.run([node, "-e", program], capture_output=True, text=True, check=True).stdout)
+
+
+@pytest.fixture(scope="module")
+def solved():
+    """The states that the script finds for each of SOLVES, and the fields' names, by one call of node."""
+    methods = {name: {"a": tableau.a, "b": tableau.b} for name, tableau in TABLEAUS.items()}
+    solve = f"(s) => integrate(FIELDS[s.field].f, s.start, s.time, s.n, {json.dumps(methods)}[s.method])"
+    return run("solver.js", f"{{ fields: Object.keys(FIELDS), ways: {json.dumps(SOLVES)}.map({solve}) }}")
 
 
 @pytest.mark.parametrize("k", range(len(SOLVES)), ids=lambda k: "{field}-{method}-{n}".format(**SOLVES[k]))
@@ -60,6 +61,94 @@ def test_the_script_takes_the_steps_of_odelib(solved, k):
 
 def test_every_field_of_the_script_is_tested(solved):
     assert solved["fields"] == list(FIELDS)
+
+
+EQUATIONS = {
+    "Van der Pol": lambda t, z: torch.stack([z[1], 6 * (1 - z[0] ** 2) * z[1] - z[0]]),
+    "a calm one": lambda t, z: torch.cos(3 * t) * torch.exp(-z),
+    "a stiff one": lambda t, z: -50 * (z - torch.cos(t)),
+}
+STARTS = {"Van der Pol": ([2.0, 0.0], 16.0), "a calm one": ([0.5], 1.0), "a stiff one": ([0.0], 3.0)}
+STEPPER = {name: getattr(DOPRI5, name) for name in ("order", "a", "b", "c", "error", "dense")}
+
+
+def stepper(tolerance, past):
+    """What the script finds for each of its equations."""
+    solve = f"(e) => solve(e, {tolerance}, {json.dumps(STEPPER)}, {json.dumps(past)})"
+    return run("stepper.js", f"Object.fromEntries(Object.entries(EQUATIONS).map(([n, e]) => [n, ({solve})(e)]))")
+
+
+@pytest.mark.parametrize("tolerance", [1e-1, 1e-3, 1e-6])
+def test_the_stepper_takes_and_rejects_the_steps_of_odelib(tolerance):
+    found = stepper(tolerance, past=False)
+    assert list(found) == list(EQUATIONS)
+    for name, f in EQUATIONS.items():
+        (start, end), seen = STARTS[name], Statistics()
+        z0, times = torch.tensor(start, dtype=torch.float64), torch.tensor([0.0, end], dtype=torch.float64)
+        z1 = odeint(f, z0, times, rtol=tolerance, atol=tolerance, statistics=seen)[-1]
+        theirs = found[name]
+        assert (theirs["nfe"], theirs["latest"]) == (seen.nfe, end)
+        assert [step["accepted"] for step in theirs["steps"]] == [step.accepted for step in seen.steps]
+        np.testing.assert_allclose([s["h"] for s in theirs["steps"]], [s.h for s in seen.steps], rtol=1e-4)
+        np.testing.assert_allclose(theirs["result"], z1, rtol=0, atol=1e-6)
+
+
+def test_a_last_step_past_the_end_is_that_of_a_longer_solve_and_the_result_is_interpolated():
+    tolerance = 1e-4
+    for name, theirs in stepper(tolerance, past=True).items():
+        start, end = STARTS[name]
+        z0, times = torch.tensor(start, dtype=torch.float64), torch.tensor([0.0, end, 4 * end], dtype=torch.float64)
+        seen = Statistics()
+        ours = odeint(EQUATIONS[name], z0, times, rtol=tolerance, atol=tolerance, statistics=seen)[1]
+        *inside, last = theirs["steps"]
+        assert last["t"] < end < last["t"] + last["h"] == pytest.approx(theirs["latest"])
+        np.testing.assert_allclose([s["h"] for s in inside], [s.h for s in seen.steps[: len(inside)]], rtol=1e-6)
+        np.testing.assert_allclose(theirs["result"], ours, rtol=0, atol=1e-8)
+
+
+def test_what_the_page_says_of_the_stepper():
+    exact = math.log(math.exp(0.5) + math.sin(3) / 3)
+    better, steps, rejected = [], [], []
+    for k in range(1, 9):
+        ends, past = (stepper(10.0**-k, past) for past in (False, True))
+        errors = [abs(found["a calm one"]["result"][0] - exact) for found in (ends, past)]
+        better.append(errors[0] < errors[1])
+        counts = {name: [step["accepted"] for step in found["steps"]] for name, found in ends.items()}
+        steps.append(counts["Van der Pol"].count(True))
+        rejected.append(counts["Van der Pol"].count(False))
+        if k <= 2:
+            assert 2.5 < 50 * 3 / sum(counts["a stiff one"]) < 3.3
+    assert [k for k, gain in enumerate(better, 1) if not gain] == [4]
+    assert steps[-1] > 4 * steps[2] and max(rejected[3:]) < 1.5 * rejected[2]
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_the_layers_and_the_flow_of_the_figure_are_those_of_odelib(dimensions):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(dimensions + 1, 5), nn.Tanh(), nn.Linear(5, dimensions))
+    head = nn.Linear(dimensions, 2)
+    data = resnet_figures.network_as_data(net, head)
+    net, head = net.double(), head.double()
+
+    def field(t, z):
+        return net(torch.cat([z, t.expand(len(z), 1)], dim=1))
+
+    points = run("depth.js", f"circle(1.25, {dimensions}).slice(0, 7)")
+    names = {"layers": f"layers(field, z, {12})", "flow": f"flow(field, z, {12})", "classes": "classified(field, z)"}
+    found = run(
+        "depth.js",
+        f"""(() => {{
+        const field = {json.dumps(data)};
+        return {json.dumps(points)}.map((z) => ({{ {", ".join(f"{k}: {v}" for k, v in names.items())} }}));
+    }})()""",
+    )
+    z0, times = torch.tensor(points, dtype=torch.float64), torch.linspace(0, 1, 13, dtype=torch.float64)
+    with torch.no_grad():
+        for name, method in (("layers", "euler"), ("flow", "rk4")):
+            expected = odeint(field, z0, times, method=method).transpose(0, 1)
+            np.testing.assert_allclose([point[name] for point in found], expected, rtol=0, atol=1e-4)  # rounded weights
+        assert [point["classes"] for point in found] == head(z0).argmax(dim=1).tolist()
+    assert np.linalg.norm(points, axis=1) == pytest.approx(1.25)
 
 
 @pytest.fixture
@@ -183,6 +272,44 @@ def test_a_finger_drags_the_start_and_does_not_scroll_the_page(figure):
 
 
 @pytest.mark.browser
+def test_more_layers_come_nearer_to_the_flow_and_a_zero_lifts_the_disk_out(figure):
+    depth = figure("depth", "resnet-to-ode")
+    layers, passed = depth.locator("[name=layers]"), depth.locator("[name=passed]")
+    layers.focus()
+    layers.press("Home")
+    far = error(depth)
+    assert "1 layer, 1 passed" in said(depth) and passed.get_attribute("max") == "1"
+    layers.press("End")
+    assert "64 layers, 64 passed" in said(depth) and error(depth) < far / 5
+    at_the_end = depth.locator("g.carried path").first.get_attribute("d")
+    passed.press("Home")
+    assert depth.locator("g.carried path").first.get_attribute("d") != at_the_end and "64 layers, 0 passed" in said(
+        depth
+    )
+    assert depth.locator("path.line").is_visible()
+    depth.locator("[name=dimensions]").select_option("3")
+    assert "100.0 % on their side" in said(depth) and not depth.locator("path.line").is_visible()
+
+
+@pytest.mark.browser
+def test_the_stepper_obeys_its_controls(figure):
+    stepper = figure("stepper", "solvers-inside")
+    tolerance, last = stepper.locator("[name=tolerance]"), stepper.locator("[name=last]")
+    assert "73 accepted, 15 rejected" in said(stepper) and "= 530" in said(stepper)
+    assert stepper.locator("g.rejected path").count() == 2 * 15
+    before = error(stepper)
+    tolerance.focus()
+    tolerance.press("End")
+    assert error(stepper) < before / 100
+    stepper.locator("[name=equation]").select_option("a calm one")
+    assert "up to t = 1.00" in said(stepper) and stepper.locator("rect.beyond").get_attribute("width").startswith("4")
+    tolerance.press("Home")
+    before = said(stepper)
+    last.select_option("past")
+    assert "up to t = 1.00" not in said(stepper) and said(stepper) != before
+
+
+@pytest.mark.browser
 def test_digits_move_with_the_slider_and_with_play(figure):
     flow = figure("flow", "layers")
     slider, play = flow.locator("[name=time]"), flow.locator("[name=play]")
@@ -217,7 +344,15 @@ def test_a_digit_is_followed_by_key_and_by_pointer_and_a_class_is_shown_alone(fi
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("name, page, part", [("solver", "solvers", "path.taken"), ("flow", "layers", "path.way")])
+@pytest.mark.parametrize(
+    "name, page, part",
+    [
+        ("solver", "solvers", "path.taken"),
+        ("flow", "layers", "path.way"),
+        ("depth", "resnet-to-ode", "g.carried path >> nth=0"),
+        ("stepper", "solvers-inside", "path.accurate"),
+    ],
+)
 def test_colours_follow_the_theme_and_paper_gets_the_picture(figure, name, page, part):
     shown = figure(name, page)
     still, moving, tab = shown.locator("img.still"), shown.locator(".moving"), shown.page
@@ -231,7 +366,10 @@ def test_colours_follow_the_theme_and_paper_gets_the_picture(figure, name, page,
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("name, page", [("solver", "solvers"), ("flow", "layers")])
+@pytest.mark.parametrize(
+    "name, page",
+    [("solver", "solvers"), ("flow", "layers"), ("depth", "resnet-to-ode"), ("stepper", "solvers-inside")],
+)
 def test_without_scripts_there_is_the_picture(figure, name, page):
     shown = figure(name, page, java_script_enabled=False)
     assert shown.locator("img.still").is_visible() and shown.locator(".moving").count() == 0

@@ -1,12 +1,17 @@
-"""The built site asks nobody for anything: its pages name no script, style, picture or font on another machine."""
+"""The built site asks nobody for anything: its pages name no script, style, picture or font on another machine.
+
+And its pages lead from one to the next.
+"""
 
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import yaml
 
-SITE = Path(__file__).parents[1] / "_build" / "html"
+ROOT = Path(__file__).parents[1]
+SITE = ROOT / "_build" / "html"
 PAGES = sorted(SITE.glob("*.html"))
 built = pytest.mark.skipif(not PAGES, reason="no built site in _build/html: run jupyter-book build book first")
 # Where a browser fetches without being asked. A link that the reader clicks, <a href>, is none.
@@ -68,3 +73,25 @@ def test_pages_have_a_description_and_a_preview():
         if page.name != "search.html":
             assert re.search(r'<meta name="description" content=".{40}', html), page.name
             assert re.search(r'<meta property="og:image" content=".*_static/flow.png"', html), page.name
+
+
+def linked(html, class_name):
+    """The page that the theme's button at the foot of a page leads to, or None."""
+    found = re.search(rf'<a class="{class_name}"\s+href="([^"#]+)', html)
+    return found and found[1]
+
+
+def test_what_counts_as_a_link_to_the_next_page():
+    html = '<a class="left-prev"\n href="one.html"\n title="previous page"><a class="right-next"\n href="three.html">'
+    assert (linked(html, "left-prev"), linked(html, "right-next")) == ("one.html", "three.html")
+    assert linked(html, "right") is None
+
+
+@built
+def test_every_page_leads_to_its_neighbours_in_the_table_of_contents():
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    chapters = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
+    names = [f"{name}.html" for name in (toc["root"], *chapters)]
+    for name, before, after in zip(names, [None, *names], [*names[1:], None]):
+        html = (SITE / name).read_text(encoding="utf-8")
+        assert (linked(html, "left-prev"), linked(html, "right-next")) == (before, after), name

@@ -1,6 +1,7 @@
 """What the pages on theory say in words of numbers that they compute is so: a page itself only shows the numbers."""
 
 import copy
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 
@@ -96,6 +97,65 @@ def test_depth_refined_approaches_the_flow_with_the_order_of_the_method():
         assert order(layers, [(z1 - exact).abs().max() for z1 in ends]) == pytest.approx(expected, abs=0.4)
 
 
+START_OF_STACKS = torch.randn(200, 16, generator=torch.Generator().manual_seed(0))
+
+
+def stack(weights, h, n):
+    """The states after n layers z + h tanh(W z); `weights` gives W at a share of the depth."""
+    z = START_OF_STACKS
+    for k in range(n):
+        z = z + h * torch.tanh(z @ weights(k / n).T)
+    return z
+
+
+def test_independent_layers_average_out_or_stay_random_by_their_scale():
+    torch.manual_seed(1)
+    mean = torch.randn(16, 16) / 2
+
+    def drawn(share):
+        return mean + torch.randn(16, 16) / 2
+
+    def centred(share):
+        return torch.randn(16, 16) / 2
+
+    apart = {n: relative(stack(drawn, 1 / n, n), stack(drawn, 1 / n, n)) for n in (16, 256)}
+    assert apart[256] == pytest.approx(apart[16] / 4, rel=0.3)
+    still = {n: relative(stack(centred, 1 / n, n), START_OF_STACKS) for n in (16, 256)}
+    assert still[256] == pytest.approx(still[16] / 4, rel=0.3)
+    for n in (16, 256):
+        one, other = stack(centred, n**-0.5, n), stack(centred, n**-0.5, n)
+        assert relative(one, START_OF_STACKS) > 0.5 and relative(one, other) > 0.5
+
+
+def test_weights_that_jump_converge_at_first_order_too():
+    torch.manual_seed(1)
+    first, second = torch.randn(2, 16, 16) / 2
+    ends = {n: stack(lambda share: first if share < 0.5 else second, 1 / n, n) for n in (16, 64, 2048)}
+    assert order([16, 64], [relative(ends[n], ends[2048]) for n in (16, 64)]) == pytest.approx(1, abs=0.15)
+
+
+def test_what_is_enclosed_stays_enclosed_in_a_flow_of_the_plane_and_not_under_leaps():
+    """The winding number of a carried circle around a carried point, for random fields of time and place."""
+    circle = torch.polar(torch.ones(2000), torch.linspace(0, 2 * np.pi, 2000))
+    points = torch.cat([torch.view_as_real(circle).double(), torch.tensor([[0.3, -0.2]], dtype=DOUBLE)])
+
+    def winding(steps, seed):
+        torch.manual_seed(seed)
+        W = 4 * torch.randn(2, 2, 3, dtype=DOUBLE)
+
+        def field(t, z):
+            clock = t * torch.ones_like(z[:, :1])
+            return 2 * torch.tanh(torch.cat([z, clock], dim=1) @ W[0].T) @ W[1, :, :2].T
+
+        ends = solvers.odeint(field, points, UNIT, method="euler", step_size=1 / steps)[-1]
+        around = torch.view_as_complex((ends[:-1] - ends[-1]).contiguous())
+        return (around[1:] / around[:-1]).angle().sum().item() / (2 * np.pi)
+
+    leaps = [round(winding(1, seed)) for seed in range(8)]
+    assert any(turns != 1 for turns in leaps)
+    assert [round(winding(2000, seed), 6) for seed in range(4)] == [1] * 4
+
+
 # odeblock
 
 
@@ -154,21 +214,60 @@ def test_the_rest_of_a_batch_moves_a_state_by_a_few_times_its_error_and_on_a_gri
 # solvers
 
 
-def test_dopri5_of_torchdiffeq_asks_beyond_the_end_and_is_less_accurate_there_than_ours():
-    def climb(t, z):
-        return torch.cos(3 * t) * torch.exp(-z)
+def climb(t, z):
+    return torch.cos(3 * t) * torch.exp(-z)
 
+
+def test_dopri5_of_torchdiffeq_asks_beyond_the_end_and_is_less_accurate_there_than_with_a_last_step_to_the_end():
     z0 = torch.tensor([0.3, 0.5, 0.6], dtype=DOUBLE)
     exact = torch.log(torch.exp(z0) + torch.sin(3 * UNIT[1]) / 3)
-    latest = {}
     for size in (1e-2, 1e-3, 1e-4, 1e-5):
-        errors = {}
-        for solver in (torchdiffeq, solvers):
+        errors, latest, evaluations = [], [], []
+        for options in ({}, {"step_t": UNIT[1:]}):
             asked = []
             watched = partial(lambda asked, t, z: asked.append(t.item()) or climb(t, z), asked)
-            z1 = solver.odeint(watched, z0, UNIT, method="dopri5", rtol=size, atol=size)[-1]
-            errors[solver], latest[solver] = (z1 - exact).abs().max(), max(asked)
-        assert errors[torchdiffeq] > errors[solvers] and latest[torchdiffeq] > 1 and latest[solvers] == 1
+            z1 = torchdiffeq.odeint(watched, z0, UNIT, method="dopri5", rtol=size, atol=size, options=options)[-1]
+            errors.append((z1 - exact).abs().max())
+            latest.append(max(asked))
+            evaluations.append(len(asked))
+        assert errors[0] > errors[1] and evaluations[0] >= evaluations[1] and latest[0] > 1.1 > 1 + 1e-6 > latest[1]
+
+
+@pytest.mark.parametrize("method", ["euler", "heun", "rk4"])
+@pytest.mark.parametrize("theta", [2.0, -2.0])
+def test_the_end_is_as_near_as_the_theorem_on_convergence_says(method, theta):
+    """With K = |theta| and C from the largest error of a step; a quarter of the bound is reached where K is sharp."""
+    times = torch.linspace(0, 1, 21, dtype=DOUBLE)
+    states = solvers.odeint(lambda t, z: theta * z, torch.ones(1, dtype=DOUBLE), times, method=method)[:, 0]
+    local = (states[1:] - states[:-1] * np.exp(theta / 20)).abs().max()  # C h^(p + 1)
+    bound = local * 20 / abs(theta) * (np.exp(abs(theta)) - 1)
+    error = abs(states[-1] - np.exp(theta))
+    assert error <= bound and (theta < 0 or error > bound / 4)
+
+
+def test_stiffness_ends_where_the_tolerance_is_tight():
+    """Rate times mean step: at the edge of the stability region at 1e-4, well below it at 1e-8."""
+    limits = {}
+    for size in (1e-4, 1e-8):
+        seen, span = solvers.Statistics(), torch.tensor([0.0, 2.0], dtype=DOUBLE)
+        z0 = torch.ones(1, dtype=DOUBLE)
+        solvers.odeint(lambda t, z: -1000 * (z - torch.cos(t)), z0, span, rtol=size, atol=size, statistics=seen)
+        limits[size] = 1000 * 2 / seen.accepted
+    assert 3 < limits[1e-4] < 3.5 and limits[1e-8] < 2
+
+
+def test_the_interpolant_of_dopri5_gains_an_order_by_its_dense_weights():
+    def slope(tableau):
+        errors, z0 = [], torch.tensor([0.3, 0.5, 0.6], dtype=DOUBLE)
+        for h in (0.1, 0.05):
+            z1, stages = solvers.runge_kutta_step(lambda t, z: climb(torch.tensor(t), z), 0.0, h, z0, tableau)
+            middle = solvers.interpolate(0.5, h, z0, z1, stages, stages[-1], tableau)
+            exact = torch.log(torch.exp(z0) + torch.sin(torch.tensor(1.5 * h, dtype=DOUBLE)) / 3)
+            errors.append((middle - exact).abs().max())
+        return order([1, 2], errors)
+
+    cubic = replace(solvers.DOPRI5, dense=None)
+    assert slope(solvers.DOPRI5) == pytest.approx(5, abs=0.5) and slope(cubic) == pytest.approx(4, abs=0.5)
 
 
 # adjoint

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from odelib.book import adjoint_figures, field_figures, plots, solver_figures
+from odelib.book import adjoint_figures, field_figures, plots, resnet_figures, solver_figures
 from odelib.book.front import flow_of_digits
 from odelib.solvers import TABLEAUS, Step
 
@@ -33,7 +33,64 @@ def test_a_long_legend_stands_beside_the_axes(n, beside):
     assert (ax.get_legend().get_window_extent().x0 > ax.get_window_extent().x1) == beside
 
 
+# From residual networks to ODEs
+
+
+def test_leaps_are_lines_with_a_ring_at_their_start_over_arrows_of_one_length():
+    states = torch.tensor([[[0.0, 0.0], [1.0, 1.0]], [[2.0, 0.5], [1.0, -1.0]]])
+    figure = resnet_figures.leaps_over_a_field(lambda z: 3 * z.flip(1), {"1 layer": states}, reach=(2.0, 1.5))
+    (ax,) = figure.axes
+    first, ring, second, _ = (line.get_xydata().tolist() for line in ax.lines)
+    assert (first, ring, second) == ([[0, 0], [2, 0.5]], [[0, 0]], [[1, 1], [1, -1]])
+    assert (ax.get_title(), ax.get_xlim(), ax.get_ylim()) == ("1 layer", (-2, 2), (-1.5, 1.5))
+    (arrows,) = ax.collections
+    lengths = np.hypot(arrows.U, arrows.V)
+    assert len(lengths) == 15 * 11 and np.allclose(lengths, 1)
+    corner = int(np.argmin(arrows.get_offsets().sum(axis=1)))
+    assert (arrows.U[corner], arrows.V[corner]) == pytest.approx((-1.5 / 2.5, -2 / 2.5))
+
+
+def test_states_stand_against_the_share_of_the_layers_passed_on_one_scale():
+    stacks = {
+        "smooth": [torch.tensor([0.0, 1.0, 4.0])],
+        "random": [torch.tensor([0.0, 2.0]), torch.tensor([0.0, -9.0])],
+    }
+    left, right = resnet_figures.along_the_depth(stacks).axes
+    assert left.lines[0].get_xydata().tolist() == [[0, 0], [0.5, 1], [1, 4]]
+    assert [line.get_ydata().tolist() for line in right.lines] == [[0, 2], [0, -9]]
+    assert left.get_ylim() == right.get_ylim() and left.get_ylim()[0] < -9
+
+
+def test_space_is_seen_from_the_side_and_the_plane_as_it_is():
+    plane = torch.tensor([[1.0, 2.0]])
+    assert torch.equal(resnet_figures.seen_from_the_side(plane), plane)
+    side = resnet_figures.seen_from_the_side(torch.eye(3))
+    assert side[0].tolist() == [1, 0] and side[2, 0] == 0 and side[2, 1] > side[1, 1] > 0
+
+
+def test_rings_have_the_colours_of_their_classes():
+    curves = [(0, torch.tensor([[0.0, 1.0], [1.0, 0.0]])), (1, torch.tensor([[0.0, 2.0], [2.0, 0.0]]))]
+    (ax,) = resnet_figures.rings_carried({"start": curves}).axes
+    assert [line.get_color() for line in ax.lines] == list(plots.COLORS[:2])
+    assert [line.get_xydata().tolist() for line in ax.lines] == [points.tolist() for _, points in curves]
+
+
 # Solvers
+
+
+def test_the_gaps_of_a_fan_join_the_curves_and_add_up_to_the_error():
+    times, states = torch.tensor([0.0, 0.5, 1.0]), torch.tensor([1.0, 2.0, 4.0])  # Euler's steps for theta = 2
+    (ax,) = solver_figures.fans({2.0: (times, states)}).axes
+    *curves, steps = ax.lines
+    assert [line.get_ydata()[0] for line in curves] == [1, 2, 4]
+    assert [line.get_ydata()[-1] for line in curves] == pytest.approx([math.exp(2), 2 * math.e, 4])
+    assert steps.get_xydata().tolist() == [[0, 1], [0.5, 2], [1, 4]]
+    bars = [bar.get_segments()[0] for bar in ax.collections]
+    assert [bar[0, 0] for bar in bars] == pytest.approx([0.5, 1.05, 1, 1.05])
+    assert [bar[:, 1].tolist() for bar in bars] == [
+        pytest.approx(ends) for ends in ([2, math.e], [2 * math.e, math.exp(2)], [4, 2 * math.e], [4, 2 * math.e])
+    ]
+    assert sum(np.ptp(bar[:, 1]) for bar in bars[1::2]) == pytest.approx(math.exp(2) - 4)
 
 
 def test_once_round_a_circle_euler_leaves_it_and_rk4_stays():
@@ -91,13 +148,6 @@ def test_calls_stand_in_their_order_and_the_end_of_a_step_beyond_the_end_is_draw
 
 
 # Fields
-
-
-def test_paths_are_lines_of_points_with_a_dot_at_their_ends():
-    states = torch.tensor([[[0.0, 0.0], [1.0, 1.0]], [[2.0, 0.5], [1.0, -1.0]]])
-    (ax,) = field_figures.paths_in_the_plane({"2 layers": states}).axes
-    first, second, dots = (line.get_xydata().tolist() for line in ax.lines)
-    assert (first, second) == ([[0, 0], [2, 0.5]], [[1, 1], [1, -1]]) and dots == [[2, 0.5], [1, -1]]
 
 
 def test_speeds_lie_under_their_bound():

@@ -50,7 +50,7 @@ function show(root, data) {
         <p class="rule"></p>
         <label>solver <select name="method">${options(data.methods)}</select></label>
         <label>step size <input name="size" type="range" min="0" max="100" value="59"></label>
-        <p class="key"><i class="taken"></i> the solver's steps <br><i class="accurate"></i> the true way
+        <p class="key"><i class="taken"></i> the solver's steps <br><i class="accurate"></i> the exact path
           <br><i class="gap"></i> the error at the end</p>
         <output aria-live="polite"></output>
       </div>

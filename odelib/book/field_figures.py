@@ -1,4 +1,4 @@
-"""Figures of velocity fields: the paths along them, their speed, what one evaluation sees."""
+"""Figures of velocity fields: their speed, what one evaluation sees, the path of one image."""
 
 import torch
 from matplotlib.figure import Figure
@@ -6,18 +6,6 @@ from torch import Tensor
 
 from odelib.book.plots import COLORS, panels, subplots
 from odelib.shapes import Float, UInt8
-
-
-def paths_in_the_plane(paths: dict[str, Float[Tensor, "_ n 2"]]) -> Figure:
-    """A panel for each title: the states of n points at several times, joined to lines, with a dot at their ends."""
-    figure, axes = panels(len(paths), height=2.7)
-    for ax, (title, states) in zip(axes, paths.items()):
-        x, y = states.numpy().transpose(2, 0, 1)
-        ax.plot(x, y, color=COLORS[0], lw=0.6, marker="")
-        ax.plot(x[-1], y[-1], ".", color=COLORS[1], ms=4)
-        ax.set(title=title, xlabel="$z_1$", xlim=(-5, 5), ylim=(-4, 4))
-    axes[0].set_ylabel("$z_2$")
-    return figure
 
 
 def speed_and_turn(

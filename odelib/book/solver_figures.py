@@ -1,4 +1,4 @@
-"""Figures of solvers at work: where they are stable, which steps they take, what accuracy costs them."""
+"""Figures of solvers at work: how errors add up, where they are stable, which steps they take, what accuracy costs."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -24,6 +24,29 @@ def once_round_a_circle(methods: Sequence[Tableau]) -> Figure:
         ax.plot(*circle, color=COLORS[0], linewidth=4, alpha=0.5, marker="")
         ax.plot(*path.T.numpy(), color=COLORS[1], linewidth=1, marker=".")
         ax.set(title=method.name, aspect="equal", xlim=(-3, 3), ylim=(-3, 3))
+    return figure
+
+
+def fans(steps: dict[float, tuple[Float[Tensor, "k"], Float[Tensor, "k"]]]) -> Figure:
+    """Steps for dz/dt = theta z, a panel for each theta: times and states, and the exact solution from each state.
+
+    Every step has a colour: its bar joins the exact solution from where it began with where it ended, and a bar behind
+    the last time shows what this gap has become there.
+    """
+    figure, axes = panels(len(steps), height=3.2)
+    for ax, (theta, (times, states)) in zip(axes, steps.items()):
+        starts, values, end = times.tolist(), states.tolist(), times[-1].item()
+        for k, (t, z) in enumerate(zip(starts, values)):
+            later = np.linspace(t, end, 50)
+            ax.plot(later, z * np.exp(theta * (later - t)), color="gray", linewidth=2 if k == 0 else 1, marker="")
+        ends = (states * torch.exp(theta * (end - times))).tolist()
+        for k, color in zip(range(1, len(starts)), COLORS):
+            begun = values[k - 1] * math.exp(theta * (starts[k] - starts[k - 1]))
+            ax.vlines(starts[k], values[k], begun, color=color, linewidth=4)
+            ax.vlines(end * 1.05, ends[k], ends[k - 1], color=color, linewidth=4)
+        ax.plot(starts, values, ":o", color="black", linewidth=1, markersize=4)
+        ax.set(title=f"$\\theta = {theta:g}$", xlabel="time $t$")
+    axes[0].set_ylabel("$z$")
     return figure
 
 
