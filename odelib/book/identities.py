@@ -4,6 +4,7 @@ All in double precision, and solved to ten digits, so that no error of a solver 
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from odelib.shapes import Float
 from odelib.solvers import Dynamics
 
 DOUBLE = torch.float64
-Values = float | Tensor | Sequence["Values"]
+Values = float | Tensor | Sequence[Any]
 
 
 class Field(nn.Module):
@@ -119,6 +120,5 @@ class Checks:
 
     def show(self) -> None:
         """The table of all that was checked so far."""
-        table(
-            ["identity", "relative error", "tolerance"], [[name, f"{e:.0e}", f"{tol:.0e}"] for name, e, tol in self.rows]
-        )
+        rows = [[name, f"{found:.0e}", f"{tolerance:.0e}"] for name, found, tolerance in self.rows]
+        table(["identity", "relative error", "tolerance"], rows)
