@@ -35,7 +35,7 @@ _OF_THETA = "*(-part.flatten() for part in products[1:])"
 _J_A = "torch.autograd.functional.jvp(lambda x: ctx.f(t, x), z, a.view_as(z))[1].flatten()"
 _TIMES = "test_gradients_of_every_time_are_those_of_finite_differences"
 _LINEAR = "test_linear_dynamics_have_the_adjoint_of_the_matrix_exponential"
-_GRADCHECK = "test_gradcheck_for_state_times_and_parameters"
+_THETA = "test_parameters_as_states_give_the_same_gradient"
 
 MISTAKES = (
     Mistake(
@@ -51,8 +51,8 @@ MISTAKES = (
         (("= -(a * speeds", "= (a * speeds"),),
         "test_end_time_derivatives_have_the_signs_of_the_theorem",
     ),
-    Mistake("no jump", (("a = a + w[i]", "a = a + w[i] * (i == len(times) - 1)"),), _GRADCHECK),
-    Mistake("θ's part begins anew in every interval", (("a.flatten(), g])", "a.flatten(), 0 * g])"),), _GRADCHECK),
+    Mistake("no jump", (("a = a + w[i]", "a = a + w[i] * (i == len(times) - 1)"),), _TIMES),
+    Mistake("θ's part begins anew in every interval", (("a.flatten(), g])", "a.flatten(), 0 * g])"),), _THETA),
     Mistake(
         "a for w_i in dL/dt_i",
         (
