@@ -1,6 +1,6 @@
 """How a solve is differentiated without keeping all of it: by the adjoint equation, or by taking its steps again.
 
-Both are one autograd Function, written to be read beside the book's chapter `adjoint`. Backpropagation through a
+Both are one autograd Function, written to be read beside the book's chapter `backward-pass`. Backpropagation through a
 solver, the gradient `direct`, needs no code: the solvers are made of tensors.
 """
 

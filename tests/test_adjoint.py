@@ -1,27 +1,40 @@
-"""The chapter `adjoint`: every identity it claims, and the module that it builds.
+"""The chapters on the backward pass: every identity that they claim, and the module that they build.
 
 All in float64 and, unless a test says otherwise, on a tanh network that depends on the time.
 """
 
+import inspect
+import sys
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.autograd.functional import jvp, vjp
+from torch.autograd.functional import jvp
 from torchdiffeq import odeint
 from torchdiffeq import odeint_adjoint as theirs
 
 from odelib import solvers
+from odelib.book import identities
+from odelib.book.identities import (
+    DOUBLE,
+    Checks,
+    Field,
+    J_transposed,
+    error,
+    f_theta_times,
+    gauss,
+    path_and_adjoint,
+    path_and_sensitivity,
+)
+from odelib.book.identities import solve as tight
+from odelib.book.mistakes import MISTAKES
 from odelib.gradients import odeint_adjoint
+from odelib.solvers import TABLEAUS, runge_kutta_step
 
-DOUBLE = torch.float64
 TIMES = torch.tensor([0.0, 0.3, 0.7, 1.0], dtype=DOUBLE)
-
-
-def tight(f, z, times):
-    return odeint(f, z, times, rtol=1e-10, atol=1e-12)
 
 
 def euler(f, z, times, steps=8):
@@ -33,19 +46,6 @@ def euler(f, z, times, steps=8):
             z = z + h * f(t0 + k * h, z)
         states.append(z)
     return torch.stack(states)
-
-
-class Field(nn.Module):
-    """A tanh network of the time and the state, (b, 3) to (b, 3)."""
-
-    def __init__(self, autonomous=False):
-        super().__init__()
-        self.inner, self.outer, self.clock = nn.Linear(4, 6), nn.Linear(6, 3), 0.0 if autonomous else 1.0
-        self.double()
-
-    def forward(self, t, z):
-        time = self.clock * t * torch.ones_like(z[..., :1])
-        return 2 * self.outer(torch.tanh(2 * self.inner(torch.cat([z, time], dim=-1))))
 
 
 @pytest.fixture
@@ -72,21 +72,6 @@ def gradients(solver, f, z0, times, weight):
 
 def ours(f, z0, times):
     return odeint_adjoint(f, z0, times, tight)
-
-
-def error(value, reference):
-    return ((value - reference).norm() / reference.norm()).item()
-
-
-def path_and_adjoint(f, z0, w, grid, solve=tight):
-    """z and a at the times of `grid`; a = w at its last."""
-    z = solve(f, z0, grid)
-
-    def pair(t, y):
-        return torch.stack([f(t, y[0]), -vjp(lambda z: f(t, z), y[0], y[1])[1]])
-
-    back = solve(pair, torch.stack([z[-1], w]), grid.flip(0)).flip(0)
-    return z, back[:, 1]
 
 
 # The theorem: gradients for z0, theta and every time
@@ -152,11 +137,7 @@ def test_an_observation_at_the_start_pulls_at_z0_and_not_at_t0(f, z0):
 
 def test_solution_is_differentiable_and_its_derivative_obeys_the_variational_equation(f, z0):
     direction = torch.randn(2, 3, dtype=DOUBLE)
-
-    def pair(t, y):
-        return torch.stack(jvp(lambda z: f(t, z), y[0], y[1]))
-
-    s = tight(pair, torch.stack([z0, direction]), TIMES)[-1, 1]
+    s = path_and_sensitivity(f, z0, direction, None, TIMES)[1][-1]
     remainders = []
     for eps in (1e-2, 1e-3):
         moved = tight(f, z0 + eps * direction, TIMES)[-1] - tight(f, z0, TIMES)[-1]
@@ -174,7 +155,7 @@ def test_value_function_is_constant_along_the_path_and_a_is_its_gradient(f, z0):
         assert error(torch.autograd.grad(value, y)[0], a[i]) < 1e-7
 
 
-# The five proofs
+# The five derivations
 
 
 def test_linear_dynamics_have_the_adjoint_of_the_matrix_exponential():
@@ -213,45 +194,64 @@ def test_euler_backpropagation_is_the_recursion(f, z0):
         assert error(value, reference) < 1e-12
 
 
-RK4 = ([[], [1 / 2], [0, 1 / 2], [0, 0, 1]], [1 / 6, 1 / 3, 1 / 3, 1 / 6], [0, 1 / 2, 1 / 2, 1])
+def step(method, f, z, h=0.5):
+    """One step from t = 0."""
+    return runge_kutta_step(lambda t, z: f(torch.tensor(t, dtype=DOUBLE), z), 0.0, h, z, method)[0]
 
 
-def rk4_step(f, z, h=0.5):
-    """One step of classical RK4 from t = 0, and the places at which it looked."""
-    alpha, b, c = RK4
-    places, slopes = [], []
-    for row, ci in zip(alpha, c):
-        places.append(z + h * sum((x * k for x, k in zip(row, slopes)), torch.zeros_like(z)))
-        slopes.append(f(torch.tensor(ci * h, dtype=DOUBLE), places[-1]))
-    return z + h * sum(bi * k for bi, k in zip(b, slopes)), places
+def backpropagate(method, f, z, a, h=0.5):
+    """a_k, the gradients of the parameters, and kappa of every stage, by the recursion."""
+    places, slopes, kappa, products = [], [], {}, {}
+    for c, row in zip(method.c, method.a):
+        y = (z + h * sum((x * F for x, F in zip(row, slopes)), 0 * z)).detach().requires_grad_()
+        places.append((torch.tensor(c * h, dtype=DOUBLE), y))
+        slopes.append(f(*places[-1]).detach())
+    for i in reversed(range(len(places))):
+        later = sum((method.a[j][i] * products[j][0] for j in range(i + 1, len(places))), 0 * z)
+        kappa[i] = h * method.b[i] * a + h * later
+        products[i] = torch.autograd.grad(f(*places[i]), [places[i][1], *f.parameters()], kappa[i])
+    of_state, *of_theta = [sum(parts) for parts in zip(*products.values())]
+    return [a + of_state, *of_theta], kappa
 
 
-def test_runge_kutta_backpropagation_is_the_partitioned_method(f, z0):
-    """The stages of the adjoint, with weights b_j alpha_ji / b_i, for one step of classical RK4."""
-    alpha, b, c = RK4
-    h, w = 0.5, torch.randn(2, 3, dtype=DOUBLE)
-    start = z0.clone().requires_grad_()
-    end, places = rk4_step(f, start)
-    expected = torch.autograd.grad((w * end).sum(), [start, *f.parameters()])
-    products = {}
-    for i in reversed(range(4)):
-        stage = w + h * sum((b[j] * alpha[j][i] / b[i] * products[j][0] for j in range(i + 1, 4)), torch.zeros_like(w))
-        y = places[i].detach().requires_grad_()
-        products[i] = torch.autograd.grad(f(torch.tensor(c[i] * h, dtype=DOUBLE), y), [y, *f.parameters()], stage)
-    rebuilt = [sum(h * b[i] * products[i][k] for i in range(4)) for k in range(len(expected))]
-    rebuilt[0] = w + rebuilt[0]
-    for value, reference in zip(rebuilt, expected, strict=True):
-        assert error(value, reference) < 1e-12
-
-
-def test_derivative_of_a_runge_kutta_step_is_a_step_of_the_variational_equation(f, z0):
-    """And so a.s is constant over the step, exactly."""
+@pytest.mark.parametrize("method", TABLEAUS.values(), ids=lambda method: method.name)
+def test_runge_kutta_backpropagation_is_the_recursion(f, z0, method):
+    """For every method, whatever weights of it are zero; and so a.s is constant over the step, exactly."""
     w, push = torch.randn(2, 2, 3, dtype=DOUBLE)
-    pushed = jvp(lambda z: rk4_step(f, z)[0], z0, push)[1]
-    pair = rk4_step(lambda t, y: torch.stack(jvp(lambda z: f(t, z), y[0], y[1])), torch.stack([z0, push]))[0]
+    start = z0.clone().requires_grad_()
+    expected = torch.autograd.grad((w * step(method, f, start)).sum(), [start, *f.parameters()])
+    found, _ = backpropagate(method, f, z0, w)
+    for value, reference in zip(found, expected, strict=True):
+        assert error(value, reference) < 1e-12
+    pushed = jvp(lambda z: step(method, f, z), z0, push)[1]
+    pair = step(method, lambda t, y: torch.stack(jvp(lambda z: f(t, z), y[0], y[1])), torch.stack([z0, push]))
     assert error(pair[1], pushed) < 1e-12
-    a = vjp(lambda z: rk4_step(f, z)[0], z0, w)[1]
-    assert (a * push).sum().item() == pytest.approx((w * pushed).sum().item(), rel=1e-12)
+    assert (found[0] * push).sum().item() == pytest.approx((w * pushed).sum().item(), rel=1e-12)
+
+
+def test_a_stage_without_weight_counts_where_a_later_stage_uses_it(f, z0):
+    """The second and the seventh of dopri5 have none."""
+    dopri5 = TABLEAUS["dopri5"]
+    assert dopri5.b[1] == dopri5.b[6] == 0 and TABLEAUS["midpoint"].b[0] == TABLEAUS["bosh3"].b[3] == 0
+    kappa = backpropagate(dopri5, f, z0, torch.ones_like(z0))[1]
+    assert kappa[1].norm() > 1e-5 and not kappa[6].any()
+
+
+@pytest.mark.parametrize("method", [m for m in TABLEAUS.values() if all(m.b)], ids=lambda method: method.name)
+def test_without_zero_weights_it_is_a_runge_kutta_method_of_the_adjoint(f, z0, method):
+    """Stages a_i = a + h sum_j>i b_j alpha_ji / b_i J_j^T a_j, where kappa_i = h b_i a_i."""
+    h, w = 0.5, torch.randn(2, 3, dtype=DOUBLE)
+    _, kappa = backpropagate(method, f, z0, w, h)
+    slopes, products = [], {}
+    places = []
+    for c, row in zip(method.c, method.a):
+        places.append((torch.tensor(c * h, dtype=DOUBLE), z0 + h * sum((x * F for x, F in zip(row, slopes)), 0 * z0)))
+        slopes.append(f(*places[-1]).detach())
+    for i in reversed(range(len(places))):
+        later = range(i + 1, len(places))
+        stage = w + h * sum((method.b[j] * method.a[j][i] / method.b[i] * products[j] for j in later), 0 * w)
+        assert error(h * method.b[i] * stage, kappa[i]) < 1e-12
+        products[i] = J_transposed(f, *places[i], stage)
 
 
 @pytest.mark.parametrize("method, order", [("euler", 1), ("midpoint", 2), ("rk4", 4)])
@@ -271,29 +271,9 @@ def test_gradient_through_the_steps_converges_with_the_order_of_the_method(f, z0
 
 def sensitivity_and_adjoint(f, z0, w, dz0, dtheta, grid):
     """z, a, the sensitivity s in the direction (dz0, dtheta) and f_theta dtheta at the times of `grid`."""
-    names = [name for name, _ in f.named_parameters()]
-    theta = tuple(p.detach() for p in f.parameters())
-
-    def joint(t, z, *values):
-        return torch.func.functional_call(f, dict(zip(names, values)), (t, z))
-
-    def tangent(t, z, s):
-        return jvp(lambda z, *values: joint(t, z, *values), (z, *theta), (s, *dtheta))
-
-    def push(t, z):
-        zero = torch.zeros_like(z)
-        return tangent(t, z, zero)[1]
-
-    states = tight(lambda t, y: torch.stack(tangent(t, y[0], y[1])), torch.stack([z0, dz0]), grid)
     z, a = path_and_adjoint(f, z0, w, grid)
-    return z, a, states[:, 1], torch.stack([push(t, z_) for t, z_ in zip(grid, z)])
-
-
-def gauss(n):
-    """Nodes and weights of Gauss-Legendre quadrature on [0, 1], with 0 and 1 as further nodes of weight zero."""
-    x, weight = np.polynomial.legendre.leggauss(n)
-    nodes = torch.tensor([0.0, *((x + 1) / 2), 1.0], dtype=DOUBLE)
-    return nodes, torch.tensor([0.0, *(weight / 2), 0.0], dtype=DOUBLE)
+    s = path_and_sensitivity(f, z0, dz0, dtheta, grid)[1]
+    return z, a, s, torch.stack([f_theta_times(f, t, y, dtheta) for t, y in zip(grid, z)])
 
 
 def test_duality_and_the_lagrangian_for_any_multiplier(f, z0):
@@ -309,7 +289,7 @@ def test_duality_and_the_lagrangian_for_any_multiplier(f, z0):
         p, q = torch.randn(2, 2, 3, dtype=DOUBLE)
         multiplier = torch.stack([p * torch.cos(3 * t) + q * t**2 for t in grid])
         rate = torch.stack([-3 * p * torch.sin(3 * t) + 2 * q * t for t in grid])
-        Jl = torch.stack([vjp(lambda x: f(t, x), x, v)[1] for t, x, v in zip(grid, z, multiplier)])
+        Jl = torch.stack([J_transposed(f, t, x, v) for t, x, v in zip(grid, z, multiplier)])
         inside = ((rate + Jl) * s + multiplier * push).sum(dim=(1, 2))
         total = ((w - multiplier[-1]) * s[-1]).sum() + (multiplier[0] * dz0).sum() + (weight * inside).sum()
         assert total.item() == pytest.approx(derivative, rel=1e-8)
@@ -329,7 +309,7 @@ def test_hamiltonian_is_conserved_by_autonomous_dynamics_only(z0):
     w = torch.randn(2, 3, dtype=DOUBLE)
     spread = {}
     for autonomous in (True, False):
-        f = Field(autonomous)
+        f = Field(autonomous=autonomous)
         z, a = path_and_adjoint(f, z0, w, TIMES)
         H = torch.stack([(a_ * f(t, z_)).sum() for t, z_, a_ in zip(TIMES, z, a)])
         spread[autonomous] = ((H - H[0]).abs().max() / H[0].abs()).item()
@@ -395,24 +375,54 @@ def test_gradient_of_a_batch_is_the_sum_over_its_images(f):
         assert error(value, sum(parts)) < 1e-8
 
 
-def test_running_cost_adds_its_gradient_to_the_adjoint_equation(f, z0):
-    """L = integral of g(z): da/dt = -J^T a - dg/dz with a(t1) = 0."""
-
-    def cost(z):
-        return (z**2).sum() / 2
+def test_running_cost_adds_its_gradients_to_those_of_z_and_of_theta(f, z0):
+    """The kinetic energy: da/dt = -J^T (a + f) with a(t1) = 0, and dL/dtheta is the integral of f_theta^T (a + f)."""
 
     def with_cost(t, y):
-        return torch.cat([f(t, y[:6].view(2, 3)).flatten(), cost(y[:6])[None]])
+        velocity = f(t, y[:6].view(2, 3))
+        return torch.cat([velocity.flatten(), velocity.square().sum()[None] / 2])
 
     y = torch.cat([z0.flatten(), torch.zeros(1, dtype=DOUBLE)]).requires_grad_()
-    (expected,) = torch.autograd.grad(odeint_adjoint(with_cost, y, TIMES, tight, f.parameters())[-1, -1], y)
-    z1 = tight(f, z0, TIMES)[-1]
+    cost = odeint_adjoint(with_cost, y, TIMES, tight, f.parameters())[-1, -1]
+    expected, *of_theta = torch.autograd.grad(cost, [y, *f.parameters()])
+    nodes, weight = gauss(24)
+    z1 = tight(f, z0, nodes)[-1].detach()
 
-    def pair(t, y):
-        return torch.stack([f(t, y[0]), -vjp(lambda z: f(t, z), y[0], y[1])[1] - y[0]])
+    def equation(t, y):
+        velocity = f(t, y[0])
+        return torch.stack([velocity, -J_transposed(f, t, y[0], y[1] + velocity)])
 
-    a0 = tight(pair, torch.stack([z1, torch.zeros_like(z1)]), TIMES[[3, 0]])[-1, 1]
-    assert error(a0.flatten(), expected[:6]) < 1e-7
+    path = tight(equation, torch.stack([z1, torch.zeros_like(z1)]), nodes.flip(0)).flip(0).detach()
+    assert error(path[0, 1], expected[:6]) < 1e-7
+    found, without = [torch.zeros_like(p) for p in f.parameters()], [torch.zeros_like(p) for p in f.parameters()]
+    for t, (z, a), share in zip(nodes, path, weight):
+        velocity = f(t, z)
+        for total, price in ((found, a + velocity.detach()), (without, a)):
+            for part, product in zip(total, torch.autograd.grad(velocity, f.parameters(), price, retain_graph=True)):
+                part += share * product
+    assert error(found, list(of_theta)) < 1e-7
+    assert error(without, list(of_theta)) > 0.1  # the direct part is not small
+
+
+def test_one_number_by_hand():
+    """dz/dt = theta z and L = z(1)^2 / 2; and dz/dt = theta z^2, where J depends on the path."""
+    times = TIMES[[0, 3]]
+
+    def found(f, loss):
+        theta, z0 = (torch.tensor([x], dtype=DOUBLE, requires_grad=True) for x in (0.4, 1.5))
+        end = odeint_adjoint(lambda t, z: f(theta, z), z0, times, tight, [theta])[-1]
+        return torch.autograd.grad(loss(end), [z0, theta]), z0.detach(), end.detach()
+
+    gradient, z0, z1 = found(lambda theta, z: theta * z, lambda z: z.square().sum() / 2)
+    assert error(list(gradient), [z1**2 / z0, z1**2]) < 1e-8
+    gradient, z0, z1 = found(lambda theta, z: theta * z**2, torch.sum)
+    assert error(list(gradient), [(z1 / z0) ** 2, z1**2]) < 1e-8
+
+
+def test_rows_of_the_jacobian_are_adjoints_and_its_columns_sensitivities(f, z0):
+    rows = [path_and_adjoint(f, z0[0], e, TIMES)[1][0] for e in torch.eye(3, dtype=DOUBLE)]
+    columns = [path_and_sensitivity(f, z0[0], e, None, TIMES)[1][-1] for e in torch.eye(3, dtype=DOUBLE)]
+    assert error(torch.stack(rows), torch.stack(columns, dim=1)) < 1e-8
 
 
 # What the method is not
@@ -428,6 +438,28 @@ def test_adjoint_on_a_fixed_grid_is_not_the_gradient_of_the_discrete_loss(f, z0)
         gaps.append(error(adjoint[0], direct[0]))
     assert gaps[0] > 1e-3
     assert 1.6 < gaps[0] / gaps[1] < 2.4 and 1.6 < gaps[1] / gaps[2] < 2.4
+
+
+def test_adjoint_on_a_fixed_grid_is_the_gradient_of_no_function(f, z0):
+    """Else its Jacobian were symmetric, as that of the direct gradient is."""
+    w, shift = torch.randn(3, dtype=DOUBLE), 1e-4
+
+    def of_start(z, solver):
+        z = z.clone().requires_grad_()
+        return torch.autograd.grad(w @ solver(f, z, TIMES[[0, 3]])[-1], z)[0]
+
+    def asymmetry(steps, adjoint):
+        def few(*args):
+            return euler(*args, steps)
+
+        solver = (lambda *args: odeint_adjoint(*args, few)) if adjoint else few
+        pushes = shift * torch.eye(3, dtype=DOUBLE)
+        slopes = [(of_start(z0[0] + e, solver) - of_start(z0[0] - e, solver)) / (2 * shift) for e in pushes]
+        return error(torch.stack(slopes), torch.stack(slopes).T)
+
+    assert asymmetry(1, adjoint=False) < 1e-6
+    found = [asymmetry(steps, adjoint=True) for steps in (1, 4, 16)]
+    assert found[0] > 0.01 and found[2] < found[0]
 
 
 def test_intermediate_times_mend_the_reconstruction_of_a_decay():
@@ -452,11 +484,7 @@ def test_intermediate_times_mend_the_reconstruction_of_a_decay():
 
 
 def test_formulas_hold_for_relu_where_the_path_crosses_its_kinks(z0):
-    class Kinked(Field):
-        def forward(self, t, z):
-            return 2 * self.outer(torch.relu(2 * self.inner(torch.cat([z, t * torch.ones_like(z[..., :1])], dim=-1))))
-
-    f, w = Kinked(), torch.randn(2, 3, dtype=DOUBLE)
+    f, w = Field(torch.relu), torch.randn(2, 3, dtype=DOUBLE)
     with torch.no_grad():
         active = [f.inner(torch.cat([z, t.expand(2, 1)], dim=1)) > 0 for t, z in zip(TIMES, tight(f, z0, TIMES))]
     assert any((a != active[0]).any() for a in active)  # a kink is crossed
@@ -475,12 +503,11 @@ def test_relu_leaves_rk4_order_two_for_the_state_and_one_for_the_gradient():
         logs = []
         for seed in range(10):
             torch.manual_seed(seed)
-            f, w = Field(), torch.ones(3, dtype=DOUBLE)
-            f.forward = lambda t, z, f=f: 2 * f.outer(activation(2 * f.inner(torch.cat([z, t.view(1)]))))
+            f, w = Field(activation), torch.ones(3, dtype=DOUBLE)
             z0 = torch.randn(3, dtype=DOUBLE, requires_grad=True)
 
             def both(**solver):
-                z1 = odeint(f.forward, z0, TIMES[[0, 3]], **solver)[-1]
+                z1 = odeint(f, z0, TIMES[[0, 3]], **solver)[-1]
                 return z1.detach(), torch.autograd.grad(w @ z1, z0)[0]
 
             sharp = both(rtol=1e-11, atol=1e-11)
@@ -489,6 +516,46 @@ def test_relu_leaves_rk4_order_two_for_the_state_and_one_for_the_gradient():
         measured[activation] = -np.polyfit(np.log([4, 8, 16, 32]), np.mean(logs, axis=0), 1)[0]
     assert measured[torch.tanh] == pytest.approx([4, 4], abs=0.3)
     assert measured[torch.relu] == pytest.approx([2, 1], abs=0.6)
+
+
+def test_a_field_that_jumps_moves_its_end_by_more_than_the_formulas_say():
+    """f = 1 below z = 1/2 and 2 above: J = 0 on both sides, and z(1) moves twice as fast as z(0)."""
+    ends = []
+    for z in (-0.01, 0.01):
+        for _ in range(2000):
+            z += (1 if z < 0.5 else 2) / 2000
+        ends.append(z)
+    assert (ends[1] - ends[0]) / 0.02 == pytest.approx(2, abs=0.06)
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.name)
+def test_a_planted_mistake_is_caught_by_the_test_that_the_page_names(monkeypatch, f, z0, mistake):
+    test = globals()[mistake.test]
+    given = {name: {"f": f, "z0": z0}[name] for name in inspect.signature(test).parameters}
+    monkeypatch.setattr(sys.modules[__name__], "odeint_adjoint", mistake.planted())
+    with pytest.raises(AssertionError):
+        test(**given)
+
+
+def test_a_mistake_whose_line_is_gone_says_so():
+    with pytest.raises(ValueError, match="no jump: 'a line that is not there' stands 0 times"):
+        replace(MISTAKES[5], edits=(("a line that is not there", ""),)).planted()
+
+
+def test_checks_fail_where_two_sides_differ_and_keep_a_record(monkeypatch, capsys):
+    check = Checks()
+    check("equal", [1.0, torch.tensor([2.0])], torch.tensor([1.0, 2.0]), 1e-12)
+    for wrong in (torch.tensor([1.0, 2.1]), torch.tensor([1.0, float("nan")])):
+        with pytest.raises(AssertionError, match="not equal: the relative error"):
+            check("not equal", wrong, torch.tensor([1.0, 2.0]), 1e-3)
+    assert check.rows == [("equal", 0.0, 1e-12)] and capsys.readouterr().out == "equal: relative error 0e+00\n"
+    shown = []
+    monkeypatch.setattr(identities, "table", lambda header, rows: shown.extend([header, *rows]))
+    check.show()
+    assert shown == [["identity", "relative error", "tolerance"], ["equal", "0e+00", "1e-12"]]
 
 
 # The door, and odds and ends of the module

@@ -116,7 +116,7 @@ def test_page(visit, server, name, width, theme):
 
 def test_from_disk(visit):
     """Opened as a file a page is as whole as from a server, and asks for nothing beyond its folder."""
-    page, faults = visit((SITE / "adjoint.html").as_uri())
+    page, faults = visit((SITE / "adjoint-proofs.html").as_uri())
     assert page.locator("mjx-container").count() > 100
     assert inspect(page) == {}
     assert faults == []

@@ -12,6 +12,7 @@ import torchdiffeq
 from torch import nn
 
 from odelib import ODEBlock, Solver, count_evaluations, count_saved_bytes, load_dataset, load_weights, solvers
+from odelib.book.identities import Field
 from odelib.errors import OptionError
 from odelib.records import RESULTS
 from odelib.studies import STUDIES, mnist
@@ -62,24 +63,6 @@ def relative(value, reference):
 def order(sizes, errors):
     """The slope on logarithmic axes, positive where errors fall as the number of steps grows."""
     return -np.polyfit(np.log(sizes), np.log(errors), 1)[0]
-
-
-class Tanh(nn.Module):
-    """A random network of time and state, which is (..., 3)."""
-
-    activation = staticmethod(torch.tanh)
-
-    def __init__(self):
-        super().__init__()
-        self.inner, self.outer = nn.Linear(4, 6, dtype=DOUBLE), nn.Linear(6, 3, dtype=DOUBLE)
-
-    def forward(self, t, z):
-        inputs = torch.cat([z, t * torch.ones_like(z[..., :1])], dim=-1)
-        return 2 * self.outer(self.activation(2 * self.inner(inputs)))
-
-
-class ReLU(Tanh):
-    activation = staticmethod(torch.relu)
 
 
 # resnet-to-ode
@@ -270,7 +253,7 @@ def test_the_interpolant_of_dopri5_gains_an_order_by_its_dense_weights():
     assert slope(solvers.DOPRI5) == pytest.approx(5, abs=0.5) and slope(cubic) == pytest.approx(4, abs=0.5)
 
 
-# adjoint
+# backward-pass, adjoint-proofs, adjoint-limits
 
 
 def gradient(f, z, w, **options):
@@ -299,49 +282,88 @@ def test_the_scale_of_the_loss_steers_the_adjoint_and_less_so_the_seminorm(netwo
     assert large > 2 * small and seminorm < large
 
 
-def test_kinks_cost_rk4_its_order_and_the_gradient_more_than_the_state():
-    w, steps, errors = torch.randn(3, dtype=DOUBLE), [4, 8, 16, 32], {Tanh: [], ReLU: []}
+def test_the_adjoint_that_the_head_hands_over_is_small_for_three_reasons(network, digits, few, loss_gradient):
+    """The head's own derivative, how sure the network is, and the mean over the batch."""
+    z1 = solve(network.block.f, few)[0].requires_grad_()
+    right = network.head(z1).softmax(dim=1), network.head(z1)[range(8), digits.labels[:8]]
+    doubt = 1 - right[0][range(8), digits.labels[:8]].mean()
+    of_logit = torch.autograd.grad(right[1].sum(), z1)[0].square().mean().sqrt()
+    size = loss_gradient.square().mean().sqrt()
+    assert 0.2 < of_logit * doubt / 8 / size < 5
+    assert of_logit < 0.1 and doubt < 0.1 and 8 * size < 1e-3  # the sum over the batch is below the tolerance as well
 
-    def both(f, z, **options):
-        z1 = torchdiffeq.odeint(f, z, UNIT, **options)[-1]
-        return z1.detach(), torch.autograd.grad(w @ z1, z)[0]
 
-    for kind, found in errors.items():
-        for seed in range(10):
-            torch.manual_seed(seed)
-            f, z0 = kind(), torch.randn(3, dtype=DOUBLE, requires_grad=True)
-            exact = both(f, z0, rtol=1e-11, atol=1e-11)
-            grids = [both(f, z0, method="rk4", options={"step_size": 1 / n}) for n in steps]
-            found.append([[relative(x, y) for x, y in zip(values, exact)] for values in grids])
-    orders = {kind: order(steps, np.exp(np.log(found).mean(axis=0))) for kind, found in errors.items()}
-    state, by_start = orders[Tanh]
-    assert state > 3.6 and by_start > 3.6
-    state, by_start = orders[ReLU]
-    assert state == pytest.approx(2, abs=0.5) and by_start == pytest.approx(1, abs=0.4)
+def test_the_block_can_be_rebuilt_from_its_end(network, few):
+    there = torchdiffeq.odeint(network.block.f, few, UNIT, rtol=1e-3, atol=1e-3)[-1]
+    back = torchdiffeq.odeint(network.block.f, there, UNIT.flip(0), rtol=1e-3, atol=1e-3)[-1]
+    assert relative(back, few) < 0.1
+
+
+def test_a_digit_crosses_hundreds_of_kinks_and_none_at_rest(network, few):
+    seen, times = [], torch.linspace(0, 1, 201, dtype=DOUBLE)
+    with torch.no_grad():
+        path = torchdiffeq.odeint(network.block.f, few[:2], times, rtol=1e-5, atol=1e-5)
+        hook = network.block.f.relu.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].flatten(1)))
+        for t, z in zip(times, path):
+            network.block.f(t, z)
+        hook.remove()
+    inputs = torch.stack(seen).unflatten(0, (201, 2))  # times, layers, digits, units
+    assert inputs[0, :, 0].numel() == 4608
+    switches = inputs.sign().diff(dim=0) != 0
+    assert (switches.sum(dim=(0, 1, 3)) > 300).all()
+    assert inputs.diff(dim=0)[switches].abs().min() > 0
 
 
 def gradient_errors(f, z, w, tight):
-    """The relative errors of the direct gradient and of the adjoint's at tolerances of 1e-2 to 1e-5."""
-    exact, *_ = gradient(f, z, w, **tolerance(tight))
-    return (
-        np.array([relative(gradient(f, z, w, gradient=name, **tolerance(10.0**-k))[0], exact) for k in range(2, 6)])
-        for name in ("direct", "adjoint")
-    )
+    """Of the direct gradient at tolerances of 1e-2 to 1e-5, the relative errors and NFE forward; and of the adjoint."""
+
+    def by_theta(solver, size, **options):
+        asked = []
+        hook = f.register_forward_pre_hook(lambda *_: asked.append(1))
+        z1 = solver(f, z, UNIT, rtol=size, atol=size, **options)[-1]
+        nfe = len(asked)
+        hook.remove()
+        parts = torch.autograd.grad((w * z1).sum(), list(f.parameters()))
+        return torch.cat([part.flatten() for part in parts]), nfe
+
+    stop = {"options": {"step_t": UNIT[1:]}}
+    exact, _ = by_theta(torchdiffeq.odeint, tight, **stop)
+    ways = {
+        "direct": (torchdiffeq.odeint, {}),
+        "no overshoot": (torchdiffeq.odeint, stop),
+        "adjoint": (torchdiffeq.odeint_adjoint, {}),
+    }
+    found = {name: [by_theta(how, 10.0**-k, **more) for k in range(2, 6)] for name, (how, more) in ways.items()}
+    errors = {name: np.array([relative(value, exact) for value, _ in pairs]) for name, pairs in found.items()}
+    return errors, {name: [nfe for _, nfe in pairs] for name, pairs in found.items()}
 
 
 def test_on_the_trained_block_the_direct_gradient_is_ahead_and_both_are_off_at_the_usual_tolerance(
     network, few, loss_gradient
 ):
-    direct, adjoint = gradient_errors(network.block.f, few, loss_gradient, 1e-7)
-    assert (adjoint > direct).all() and direct[1] > 0.01
+    errors, _ = gradient_errors(network.block.f, few, loss_gradient, 1e-7)
+    assert (errors["adjoint"] > errors["direct"]).all() and errors["direct"][1] > 0.01
+    assert (errors["direct"] < 2 * errors["no overshoot"]).all()  # behind kinks it hardly matters where a step ends
 
 
-def test_on_the_smooth_field_of_the_chapter_the_adjoint_is_mostly_ahead():
+def test_on_a_smooth_field_direct_is_far_better_when_the_last_step_ends_at_the_end():
     torch.manual_seed(0)
-    with torch.random.fork_rng():
-        f, z0, w = Tanh(), *torch.randn(2, 3, dtype=DOUBLE)
-    direct, adjoint = gradient_errors(f, z0, w, 1e-11)
-    assert (adjoint < direct).sum() > 2
+    f, z0, w = Field(), *torch.randn(2, 3, dtype=DOUBLE)
+    errors, nfe = gradient_errors(f, z0, w, 1e-11)
+    assert (errors["direct"] > 3 * errors["no overshoot"]).all()
+    assert all(stopped <= plain for stopped, plain in zip(nfe["no overshoot"], nfe["direct"]))
+
+
+def test_an_output_time_costs_a_solve_on_the_way_back_and_nothing_on_the_way_there():
+    f, found = Field(), {}
+    for n in (1, 32):
+        block = ODEBlock(f, Solver(gradient="adjoint", rtol=1e-6, atol=1e-6))
+        with count_evaluations(block) as forward:
+            out = block.trajectory(torch.ones(1, 3, dtype=DOUBLE), torch.linspace(0, 1, n + 1))
+        with count_evaluations(block) as backward:
+            out[1:].sum().backward()
+        found[n] = forward.n, backward.n
+    assert found[32][0] == found[1][0] and found[32][1] > 4 * found[1][1]
 
 
 # faq

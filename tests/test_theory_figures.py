@@ -1,12 +1,13 @@
 """The figures of the pages on theory show the numbers that they are given."""
 
 import math
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 import torch
 
-from odelib.book import adjoint_figures, field_figures, plots, resnet_figures, solver_figures
+from odelib.book import adjoint_figures, diagrams, field_figures, plots, resnet_figures, solver_figures
 from odelib.book.front import flow_of_digits
 from odelib.solvers import TABLEAUS, Step
 
@@ -207,6 +208,23 @@ def test_the_error_of_a_gradient_is_drawn_with_accuracy_to_the_right():
     assert lines(left)["direct"] == [[0.01, 0.1], [0.001, 0.01]] and lines(left)["adjoint"][1] == [0.001, 0.02]
     assert left.lines[-1].get_xydata().tolist() == [[0.01, 0.01], [0.001, 0.001]]
     assert [ax.get_title() for ax in (left, right)] == list(problems) and left.get_xlim()[0] > left.get_xlim()[1]
+
+
+@pytest.mark.parametrize("name", ["backward-pass", "adjoint-proofs"])
+def test_a_drawing_stands_in_the_page_and_says_what_is_in_it(monkeypatch, name):
+    shown = []
+    monkeypatch.setattr(diagrams, "display", lambda data, raw: shown.append(data))
+    diagrams.diagram(name, 'a "drawing" of <two> things')
+    page = shown[0]["text/html"]
+    assert shown[0]["text/plain"] == 'a "drawing" of <two> things'
+    assert 'role="img" aria-label="a &quot;drawing&quot; of &lt;two&gt; things"' in page
+    assert page.count("<svg") == page.count("</svg>") == 1
+    drawing = ElementTree.fromstring(page[page.index("<svg") : page.index("</svg>") + 6])
+    width = float(drawing.get("viewBox").split()[2])
+    assert width <= 360  # so that its text has its size on a phone
+    for element in drawing.iter():
+        used = {"fill", "stroke", "style"} & set(element.keys())
+        assert not used, f"{element.tag} has a colour of its own"  # which would not follow the theme
 
 
 # The first page
