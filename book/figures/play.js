@@ -1,0 +1,329 @@
+// Draw a digit and watch the trained network solve its ODE. `data` is that of odelib.book.play.play_data; what a picture
+// becomes is computed by answer.js in a worker, and how strokes become a picture is said in drawing.js.
+
+const LAST = 100; // the figure shows t = 0, 0.01 ... 1
+const SECONDS = 2.5; // of playing from t = 0 to t = 1
+const EXACT = { method: "dopri5", tolerance: 1e-6, clock: null, block: true };
+const SOLVERS = { euler: "Euler", midpoint: "midpoint", rk4: "RK4", bosh3: "bosh3", dopri5: "dopri5" };
+const QUESTIONS = {
+  clock: { name: "Stop the clock", change: { clock: 0.5 }, text: "f is told t = ½ at every evaluation." },
+  euler: {
+    name: "One Euler step", change: { method: "euler", steps: 1 },
+    text: "A single evaluation of f, from t = 0 to t = 1 in a straight line.",
+  },
+  block: { name: "Forget the block", change: { block: false }, text: "The head reads z(0): no ODE is solved." },
+};
+const [WIDTH, HEIGHT] = [100, 80]; // of the plane, in its own units
+const AXIS = 300; // length of the time axis, in its own units
+
+function show(root, data) {
+  const classes = [..."0123456789"];
+  root.insertAdjacentHTML("beforeend", `
+    <div class="moving play">
+      <div class="pad">
+        <svg class="paper" viewBox="0 0 28 28" tabindex="0" role="application"
+          aria-label="Pad: draw a digit. Arrow keys move the pen, space sets it down and lifts it, Delete clears, 0 to 9 fetch a digit of the test set.">
+          <image width="28" height="28"/><path class="ink"/><circle class="pen" r="0.9"/></svg>
+        <div class="beside">
+          <canvas class="seen" width="28" height="28" role="img"></canvas>
+          <p>what the network gets</p>
+          <button name="clear" type="button">Clear</button>
+        </div>
+        <p class="or">or fetch a digit of the test set:</p>
+        <div class="digits" role="group" aria-label="fetch a digit of the test set">${classes.map((c) =>
+          `<button type="button" data-class="${c}">${c}</button>`).join("")}</div>
+      </div>
+      <svg class="plane" viewBox="0 0 ${WIDTH} ${HEIGHT}" aria-hidden="true">
+        ${[...data.crowd.labels].map((c) => `<text data-class="${c}">${c}</text>`).join("")}
+        <path class="exact"/><path class="taken"/><g class="stops"></g><circle class="state" r="2.2"/></svg>
+      <ol class="bars" aria-hidden="true">${classes.map((c) =>
+        `<li data-class="${c}"><b>${c}</b><span><i></i></span><em></em></li>`).join("")}</ol>
+      <div class="time">
+        <svg class="axis" viewBox="-8 -34 ${AXIS + 16} 66" aria-hidden="true">
+          <path class="line" d="M0 0H${AXIS}"/><path class="taken"/><path class="rejected"/><g class="stops"></g>
+          <path class="now" d="M0 -32V24"/></svg>
+        <label class="wide">t <input name="time" type="range" min="0" max="${LAST}" value="${LAST}"></label>
+        <button name="play" type="button">Play</button>
+      </div>
+      <output class="answer" aria-live="polite"></output>
+      <output class="compared" aria-live="polite"></output>
+      <div class="controls">
+        <label>solver <select name="method">${Object.entries(SOLVERS).map(([key, name]) =>
+          `<option value="${key}"${key === "dopri5" ? " selected" : ""}>${name}</option>`).join("")}</select></label>
+        <label class="tolerance">tolerance <input name="tolerance" type="range" min="0" max="10" value="4"></label>
+        <label class="steps">steps <input name="steps" type="range" min="1" max="16" value="1"></label>
+        <p class="setting"></p>
+        <p class="key"><i class="taken"></i> this solve, a dot a step <i class="exact"></i> the exact flow</p>
+      </div>
+      <ul class="questions">${Object.entries(QUESTIONS).map(([key, { name, text }]) =>
+        `<li><button type="button" name="${key}" aria-pressed="false">${name}</button>
+          <span>${text} <a href="${data.links[key].href}">${data.links[key].title}</a></span></li>`).join("")}</ul>
+    </div>`);
+  const find = (selector) => root.querySelector(selector);
+  const [paper, seen, slider, play, method, tolerance, steps, said, compared] = [".paper", ".seen", "[name=time]",
+    "[name=play]", "[name=method]", "[name=tolerance]", "[name=steps]", ".answer", ".compared"].map(find);
+  const crowd = [...root.querySelectorAll(".plane text")];
+  const bars = [...root.querySelectorAll(".bars li")];
+  let strokes = [], picture = null; // strokes on the pad, and the 784 grey levels that the network gets
+  let question = null, frame = null, result = null, exact = null;
+  let fetched = {}, pen = [14, 14], down = false;
+  let era = 0; // begins with an empty pad, or with a digit of the test set
+
+  // The plane: pixels from the two numbers that the worker makes of a state, and that the crowd has at some times.
+  const bounds = [0, 1].map((axis) => {
+    const values = data.crowd.points.flatMap((row) => row.filter((_, k) => k % 2 === axis));
+    const [least, most] = [Math.min(...values), Math.max(...values)];
+    return [least - 0.08 * (most - least), most + 0.08 * (most - least)];
+  });
+  const at = (point) => point.map((v, axis) => {
+    const share = (v - bounds[axis][0]) / (bounds[axis][1] - bounds[axis][0]);
+    return (axis ? HEIGHT * (1 - share) : WIDTH * share).toFixed(2);
+  });
+  const line = (points) => (points ? `M${points.map((point) => at(point).join(" ")).join("L")}` : "");
+  const dots = (places, r) => places.map(([x, y]) => `<circle cx="${x}" cy="${y}" r="${r}"/>`).join("");
+
+  const percent = (chance) => (chance > 0.9995 && chance < 1 ? "over 99.9 %" : `${(100 * chance).toFixed(1)} %`);
+  const best = (chances) => chances.indexOf(Math.max(...chances));
+
+  /** A function that asks a worker of its own; of requests that come while it works only the newest is kept. */
+  function worker(tell) {
+    const solver = new Worker(URL.createObjectURL(new Blob([data.worker])));
+    const { weights, shapes, methods, plane } = data;
+    solver.postMessage({ weights, shapes, methods, plane });
+    let asked = null, waiting = null;
+    const ask = (request) => {
+      if (asked) waiting = request;
+      else solver.postMessage((asked = request));
+    };
+    solver.onmessage = ({ data: answer }) => {
+      const request = asked;
+      asked = null;
+      if (waiting) ask(waiting);
+      waiting = null;
+      if (request.era === era) tell(answer, request);
+    };
+    return ask;
+  }
+
+  const ask = worker((answer, request) => {
+    result = { ...answer, request };
+    drawSolve();
+    if (request.watch && !matchMedia("(prefers-reduced-motion: reduce)").matches) run();
+    else draw();
+    if (!request.drawing) tell();
+  });
+  const askExactly = worker((answer, request) => {
+    if (request.picture !== picture) return;
+    exact = answer;
+    drawSolve();
+    tell();
+  });
+
+  /** Ask the network; `watch` plays the flow once, `drawing` says that the stroke goes on. */
+  function solve({ watch = false, drawing = false } = {}) {
+    const change = QUESTIONS[question]?.change;
+    const chosen = { method: method.value, steps: Number(steps.value), tolerance: 10 ** (tolerance.value / 2 - 5) };
+    if (picture) ask({ picture, era, clock: null, block: true, ...chosen, ...change, watch, drawing });
+  }
+
+  /** Give the network another picture, or none. */
+  function change(next, how) {
+    picture = next;
+    exact = null;
+    if (how.name || !picture) [result, era] = [null, era + 1];
+    const pixels = new ImageData(28, 28);
+    for (let k = 0; k < 784; k++) pixels.data.set([0, 0, 0, 255].fill(255 - (picture?.[k] ?? 0), 0, 3), 4 * k);
+    seen.getContext("2d").putImageData(pixels, 0, 0);
+    seen.setAttribute("aria-label", how.name ?? (picture ? "your drawing, as MNIST's were prepared" : "an empty picture"));
+    find("image").setAttribute("href", how.name ? seen.toDataURL() : "");
+    find(".ink").setAttribute("d", strokes.map((stroke) => `M${[...stroke, stroke.at(-1)].join("L")}`).join(""));
+    stop();
+    drawSolve();
+    draw();
+    solve(how);
+    if (how.drawing) return;
+    said.textContent = picture ? "The network is at work." : "Draw a digit on the pad, or fetch one of the test set.";
+    compared.textContent = "";
+    if (picture) askExactly({ picture, era, ...EXACT });
+  }
+
+  /** What does not depend on t: the paths in the plane, the steps on the time axis. */
+  function drawSolve() {
+    find(".plane .taken").setAttribute("d", line(result?.points));
+    find(".plane .exact").setAttribute("d", line(exact?.points));
+    find(".plane .stops").innerHTML = dots((result?.stops ?? []).map(at), 1.1);
+    const all = result?.steps ?? [];
+    const hop = ({ t, h, accepted }) => // an arc above the axis for an accepted step, below for a rejected one
+      `M${AXIS * t} 0a${(AXIS * h) / 2} ${Math.min(accepted ? 28 : 20, (AXIS * h) / 2)} 0 0 ${Number(accepted)} ${AXIS * h} 0`;
+    find(".axis .taken").setAttribute("d", all.filter((s) => s.accepted).map(hop).join(""));
+    find(".axis .rejected").setAttribute("d", all.filter((s) => !s.accepted).map(hop).join(""));
+    find(".axis .stops").innerHTML = dots([0, ...all.filter((s) => s.accepted).map((s) => s.t + s.h)].map((t) => [AXIS * t, 0]), 3);
+  }
+
+  /** What depends on t: the dot, the bars, the crowd. */
+  function draw() {
+    const k = Number(slider.value);
+    const chances = result?.chances[k];
+    const [row, part] = [Math.floor(k / 10), (k % 10) / 10];
+    const [before, after] = [data.crowd.points[row], data.crowd.points[Math.min(row + 1, 10)]];
+    crowd.forEach((glyph, i) => {
+      const place = [2 * i, 2 * i + 1].map((j) => before[j] + part * (after[j] - before[j]));
+      glyph.setAttribute("transform", `translate(${at(place)})`);
+    });
+    find(".state").setAttribute("transform", result ? `translate(${at(result.points[k])})` : "translate(-9 -9)");
+    find(".now").setAttribute("transform", `translate(${(AXIS * k) / LAST})`);
+    bars.forEach((bar, c) => {
+      bar.querySelector("i").style.width = `${100 * (chances?.[c] ?? 0)}%`;
+      bar.querySelector("em").textContent = chances ? `${(100 * chances[c]).toFixed(0)} %` : "";
+      bar.classList.toggle("best", Boolean(chances) && c === best(chances));
+    });
+    const opinion = chances ? `: the head reads ${best(chances)}, ${percent(Math.max(...chances))}` : "";
+    slider.setAttribute("aria-valuetext", `t = ${(k / LAST).toFixed(2)}${opinion}`);
+  }
+
+  /** The answer in words, and how far it is from that of the exact flow. */
+  function tell() {
+    if (!result) return;
+    const { nfe, seconds, steps: all, chances, request } = result;
+    const [rejected, last] = [all.filter((s) => !s.accepted).length, chances.at(-1)];
+    const count = (n, name) => `${n} ${name}${n === 1 ? "" : "s"}`;
+    const kept = data.methods[request.method].error
+      ? `${all.length - rejected} accepted and ${count(rejected, "rejected step")}` : count(all.length, "step");
+    const work = request.block ? `NFE ${nfe} in ${kept}` : "NFE 0";
+    said.textContent = `It reads ${best(last)}, with ${percent(Math.max(...last))}. ${work}, ${seconds.toFixed(2)} seconds.`;
+    if (!exact) return;
+    const distance = (a, b) => Math.hypot(...a.map((v, k) => v - b[k]));
+    const beside = distance(result.end, exact.end) / distance(exact.start, exact.end);
+    const flow = exact.chances.at(-1);
+    const same = best(flow) === best(last) ? "too" : "instead";
+    compared.textContent = `The exact flow (dopri5 at tolerance 0.000001, NFE ${exact.nfe}) reads ${best(flow)} ${same}, with `
+      + `${percent(Math.max(...flow))}. From its z(1), this one is ${(100 * beside).toPrecision(2)} % of the way from z(0) to z(1) away.`;
+  }
+
+  /** What the controls have chosen, in words; shows those that the solver has. */
+  function setting() {
+    const adaptive = Boolean(data.methods[method.value].error);
+    find(".tolerance").hidden = !adaptive;
+    find(".steps").hidden = adaptive;
+    const level = Number((10 ** (tolerance.value / 2 - 5)).toPrecision(2)).toString();
+    tolerance.setAttribute("aria-valuetext", level);
+    for (const control of [method, tolerance, steps])
+      control.disabled = question === "block" || question === "euler";
+    if (question === "block") return "No solver.";
+    if (question === "euler") return "Euler, 1 step.";
+    return adaptive ? `rtol = atol = ${level}` : `${steps.value} ${steps.value === "1" ? "step" : "steps"}`;
+  }
+
+  function stop() {
+    cancelAnimationFrame(frame);
+    frame = null;
+    play.textContent = "Play";
+  }
+
+  function run() {
+    stop();
+    play.textContent = "Pause";
+    const from = slider.value === String(LAST) ? 0 : slider.value / LAST;
+    const begun = performance.now() - 1000 * SECONDS * from;
+    const advance = (now) => {
+      const t = Math.max(0, Math.min(1, (now - begun) / 1000 / SECONDS));
+      slider.value = Math.round(LAST * t);
+      if (t === 1) stop();
+      else frame = requestAnimationFrame(advance);
+      draw();
+    };
+    frame = requestAnimationFrame(advance);
+  }
+
+  // The pad: strokes by pointer or by keys, digits of the test set by key or button.
+  const clamp = (v) => Math.max(0.5, Math.min(27.5, v));
+  const drawn = (how) => change(prepare(strokes), how);
+
+  function begin(point) {
+    if (!strokes.length) slider.value = LAST;
+    strokes.push([point]);
+    drawn({ drawing: true });
+  }
+
+  function extend(point) {
+    strokes.at(-1).push(point);
+    drawn({ drawing: true });
+  }
+
+  function clear() {
+    strokes = [];
+    down = false;
+    change(null, {});
+  }
+
+  async function fetchDigit(label) {
+    const bytes = await digits;
+    const mine = [...data.digits.labels].flatMap((l, k) => (l === label ? [k] : []));
+    fetched[label] = ((fetched[label] ?? -1) + 1) % mine.length;
+    const k = mine[fetched[label]];
+    strokes = [];
+    down = false;
+    if (slider.value !== String(LAST)) slider.value = 0;
+    change(bytes.subarray(784 * k, 784 * (k + 1)), { watch: fetched.any, name: `a ${label} of the test set` });
+    fetched.any = true;
+  }
+
+  const digits = unpack(data.digits.pixels);
+  const place = ({ clientX, clientY }) => {
+    const box = paper.getBoundingClientRect();
+    return [clamp((28 * (clientX - box.left)) / box.width), clamp((28 * (clientY - box.top)) / box.height)];
+  };
+  paper.addEventListener("pointerdown", (event) => {
+    if (event.button) return;
+    paper.setPointerCapture(event.pointerId);
+    begin(place(event));
+  });
+  paper.addEventListener("pointermove", (event) => {
+    if (paper.hasPointerCapture(event.pointerId)) extend(place(event));
+  });
+  paper.addEventListener("pointerup", () => drawn({ watch: true }));
+  paper.addEventListener("pointercancel", () => drawn({ watch: true }));
+  const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+  paper.addEventListener("keydown", (event) => {
+    const { key } = event;
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (key in ARROWS) {
+      pen = pen.map((v, axis) => clamp(v + ARROWS[key][axis]));
+      if (down) extend(pen);
+    } else if (key === " ") {
+      down = !down;
+      if (down) begin(pen);
+      else drawn({ watch: true });
+    } else if (key === "Delete" || key === "Backspace") clear();
+    else if (classes.includes(key)) fetchDigit(key);
+    else return;
+    event.preventDefault();
+    find(".pen").setAttribute("transform", `translate(${pen})`);
+    find(".pen").classList.toggle("down", down);
+  });
+  find("[name=clear]").addEventListener("click", clear);
+  find(".digits").addEventListener("click", ({ target }) => target.dataset.class && fetchDigit(target.dataset.class));
+
+  play.addEventListener("click", () => (frame === null ? run() : stop()));
+  slider.addEventListener("input", () => {
+    stop();
+    draw();
+  });
+  for (const control of [method, tolerance, steps])
+    control.addEventListener("input", () => {
+      find(".setting").textContent = setting();
+      solve();
+    });
+  find(".questions").addEventListener("click", ({ target }) => {
+    if (!(target.name in QUESTIONS)) return;
+    question = question === target.name ? null : target.name;
+    for (const button of root.querySelectorAll(".questions button"))
+      button.setAttribute("aria-pressed", button.name === question);
+    find(".setting").textContent = setting();
+    solve();
+  });
+
+  find(".pen").setAttribute("transform", `translate(${pen})`);
+  find(".setting").textContent = setting();
+  fetchDigit("4");
+}
