@@ -73,12 +73,14 @@ def shown(monkeypatch):
 def test_a_figure_takes_its_data_along_and_leaves_a_picture_where_no_script_runs(shown, tmp_path, monkeypatch):
     monkeypatch.setattr(pages, "FIGURES", tmp_path)
     (tmp_path / "style.css").write_text("p { color: red }")
-    (tmp_path / "dots.js").write_text("function show(root, data) {}")
+    (tmp_path / "dots.js").write_text("function show(root, data) { help(); }")
+    (tmp_path / "help.js").write_text("function help() {}")
     still, data = plt.figure(figsize=(1, 1), dpi=50), {"text": "</script>", "x": [1, 2.5]}
-    pages.interactive("dots", data, still, alt='a "dot" & more')
+    pages.interactive("dots", data, still, alt='a "dot" & more', needs=("help",))
     (bundle,) = shown
     page = bundle["text/html"]
     assert json.loads(re.search(r"show\(root, (.*)\);", page)[1]) == data and page.count("</script>") == 1
+    assert page.index("function help()") < page.index("function show(root, data) { help(); }")
     assert 'alt="a &quot;dot&quot; &amp; more"' in page and "p { color: red }" in page
     assert Image.open(io.BytesIO(base64.b64decode(bundle["image/png"]))).size == (50, 50)
     assert bundle["image/png"] in page and not plt.fignum_exists(still.number)

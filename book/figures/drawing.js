@@ -3,7 +3,7 @@
 
 const FIELD = 28;
 const BOX = 20; // MNIST scales a digit, its pen included, until it just fits into 20 × 20 ...
-const CENTRE = 14.5; // ... and puts its centre of mass into the middle of pixel 14 of 0 ... 27
+const CENTRE = 14.5; // ... and brings its centre of mass next to the middle of pixel 14 of 0 ... 27
 const PEN = 2.6; // as wide as MNIST's strokes are at that size, however large the digit was drawn
 const SMALLEST = 3; // what is smaller on the pad is not scaled up any further: a dot stays a dot
 
@@ -48,6 +48,6 @@ function prepare(strokes) {
     x += level * ((k % FIELD) + 0.5);
     y += level * (Math.floor(k / FIELD) + 0.5);
   });
-  const shift = [CENTRE - x / mass, CENTRE - y / mass];
+  const shift = [x, y].map((v) => Math.round(CENTRE - v / mass)); // by whole pixels, as in MNIST
   return ink(boxed.map((stroke) => stroke.map((point) => point.map((v, axis) => v + shift[axis]))));
 }

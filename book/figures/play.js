@@ -24,7 +24,7 @@ function show(root, data) {
         <svg class="paper" viewBox="0 0 28 28" tabindex="0" role="application"
           aria-label="Pad: draw a digit. Arrow keys move the pen, space sets it down and lifts it, Delete clears, 0 to 9 fetch a digit of the test set.">
           <image width="28" height="28"/><path class="ink"/><circle class="pen" r="0.9"/></svg>
-        <div class="beside">
+        <div class="prepared">
           <canvas class="seen" width="28" height="28" role="img"></canvas>
           <p>what the network gets</p>
           <button name="clear" type="button">Clear</button>
@@ -36,14 +36,18 @@ function show(root, data) {
       <svg class="plane" viewBox="0 0 ${WIDTH} ${HEIGHT}" aria-hidden="true">
         ${[...data.crowd.labels].map((c) => `<text data-class="${c}">${c}</text>`).join("")}
         <path class="exact"/><path class="taken"/><g class="stops"></g><circle class="state" r="2.2"/></svg>
-      <ol class="bars" aria-hidden="true">${classes.map((c) =>
-        `<li data-class="${c}"><b>${c}</b><span><i></i></span><em></em></li>`).join("")}</ol>
+      <div class="beside">
+        <ol class="bars" aria-hidden="true">${classes.map((c) =>
+          `<li data-class="${c}"><b>${c}</b><span><i></i></span><em></em></li>`).join("")}</ol>
+        <p class="key"><i class="taken"></i>this solve<br><i class="exact"></i>exact flow</p>
+      </div>
       <div class="time">
-        <svg class="axis" viewBox="-8 -34 ${AXIS + 16} 66" aria-hidden="true">
+        <svg class="axis" viewBox="-5 -20 ${AXIS + 10} 36" aria-hidden="true">
           <path class="line" d="M0 0H${AXIS}"/><path class="taken"/><path class="rejected"/><g class="stops"></g>
-          <path class="now" d="M0 -32V24"/></svg>
-        <label class="wide">t <input name="time" type="range" min="0" max="${LAST}" value="${LAST}"></label>
+          <path class="now" d="M0 -20V14"/></svg>
+        <input name="time" type="range" aria-label="t" min="0" max="${LAST}" value="${LAST}">
         <button name="play" type="button">Play</button>
+        <p class="opinion"></p>
       </div>
       <output class="answer" aria-live="polite"></output>
       <output class="compared" aria-live="polite"></output>
@@ -53,7 +57,6 @@ function show(root, data) {
         <label class="tolerance">tolerance <input name="tolerance" type="range" min="0" max="10" value="4"></label>
         <label class="steps">steps <input name="steps" type="range" min="1" max="16" value="1"></label>
         <p class="setting"></p>
-        <p class="key"><i class="taken"></i> this solve, a dot a step <i class="exact"></i> the exact flow</p>
       </div>
       <ul class="questions">${Object.entries(QUESTIONS).map(([key, { name, text }]) =>
         `<li><button type="button" name="${key}" aria-pressed="false">${name}</button>
@@ -84,6 +87,7 @@ function show(root, data) {
 
   const percent = (chance) => (chance > 0.9995 && chance < 1 ? "over 99.9 %" : `${(100 * chance).toFixed(1)} %`);
   const best = (chances) => chances.indexOf(Math.max(...chances));
+  const reading = (chances) => `${best(chances)}, with ${percent(Math.max(...chances))}`;
 
   /** A function that asks a worker of its own; of requests that come while it works only the newest is kept. */
   function worker(tell) {
@@ -154,10 +158,10 @@ function show(root, data) {
     find(".plane .stops").innerHTML = dots((result?.stops ?? []).map(at), 1.1);
     const all = result?.steps ?? [];
     const hop = ({ t, h, accepted }) => // an arc above the axis for an accepted step, below for a rejected one
-      `M${AXIS * t} 0a${(AXIS * h) / 2} ${Math.min(accepted ? 28 : 20, (AXIS * h) / 2)} 0 0 ${Number(accepted)} ${AXIS * h} 0`;
+      `M${AXIS * t} 0a${(AXIS * h) / 2} ${Math.min(accepted ? 18 : 12, (AXIS * h) / 2)} 0 0 ${Number(accepted)} ${AXIS * h} 0`;
     find(".axis .taken").setAttribute("d", all.filter((s) => s.accepted).map(hop).join(""));
     find(".axis .rejected").setAttribute("d", all.filter((s) => !s.accepted).map(hop).join(""));
-    find(".axis .stops").innerHTML = dots([0, ...all.filter((s) => s.accepted).map((s) => s.t + s.h)].map((t) => [AXIS * t, 0]), 3);
+    find(".axis .stops").innerHTML = dots([0, ...all.filter((s) => s.accepted).map((s) => s.t + s.h)].map((t) => [AXIS * t, 0]), 2);
   }
 
   /** What depends on t: the dot, the bars, the crowd. */
@@ -177,8 +181,9 @@ function show(root, data) {
       bar.querySelector("em").textContent = chances ? `${(100 * chances[c]).toFixed(0)} %` : "";
       bar.classList.toggle("best", Boolean(chances) && c === best(chances));
     });
-    const opinion = chances ? `: the head reads ${best(chances)}, ${percent(Math.max(...chances))}` : "";
-    slider.setAttribute("aria-valuetext", `t = ${(k / LAST).toFixed(2)}${opinion}`);
+    const opinion = `t = ${(k / LAST).toFixed(2)}${chances ? `: the head reads ${reading(chances)}` : ""}`;
+    find(".opinion").textContent = opinion;
+    slider.setAttribute("aria-valuetext", opinion);
   }
 
   /** The answer in words, and how far it is from that of the exact flow. */
@@ -190,14 +195,12 @@ function show(root, data) {
     const kept = data.methods[request.method].error
       ? `${all.length - rejected} accepted and ${count(rejected, "rejected step")}` : count(all.length, "step");
     const work = request.block ? `NFE ${nfe} in ${kept}` : "NFE 0";
-    said.textContent = `It reads ${best(last)}, with ${percent(Math.max(...last))}. ${work}, ${seconds.toFixed(2)} seconds.`;
+    said.textContent = `It reads ${reading(last)}. ${work}, ${seconds.toFixed(2)} seconds.`;
     if (!exact) return;
     const distance = (a, b) => Math.hypot(...a.map((v, k) => v - b[k]));
     const beside = distance(result.end, exact.end) / distance(exact.start, exact.end);
-    const flow = exact.chances.at(-1);
-    const same = best(flow) === best(last) ? "too" : "instead";
-    compared.textContent = `The exact flow (dopri5 at tolerance 0.000001, NFE ${exact.nfe}) reads ${best(flow)} ${same}, with `
-      + `${percent(Math.max(...flow))}. From its z(1), this one is ${(100 * beside).toPrecision(2)} % of the way from z(0) to z(1) away.`;
+    compared.textContent = `The exact flow (dopri5 at tolerance 10⁻⁶, NFE ${exact.nfe}) reads ${reading(exact.chances.at(-1))}. `
+      + `The two ends differ by ${(100 * beside).toPrecision(2)} % of the way from z(0) to z(1).`;
   }
 
   /** What the controls have chosen, in words; shows those that the solver has. */

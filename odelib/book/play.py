@@ -112,7 +112,7 @@ def play_still() -> Figure:
     model, config = load_weights(WEIGHTS)
     test = load_dataset("mnist-sample").test
     origin, axes, pooled = _plane(model, test)
-    crowd = (pooled[-1, :CROWD] - origin) @ axes.T
+    crowd = ((pooled[-1, :CROWD] - origin) @ axes.T).numpy()
     shown = test.pick((test.labels == int(SHOWN)).nonzero()[:1, 0])
     with torch.no_grad():
         start = model.stem(shown.images.float() / 255)
@@ -121,19 +121,19 @@ def play_still() -> Figure:
         path = odeint(model.block.f, start, times, rtol=config.rtol, atol=config.atol, statistics=solve)
         stops = torch.stack([*solve.states, path[-1]])
         chances = model.head(path[-1])[0].softmax(dim=0)
-    path, stops = ((states[:, 0].mean(dim=(2, 3)) - origin) @ axes.T for states in (path, stops))
+    path, stops = (((states[:, 0].mean(dim=(2, 3)) - origin) @ axes.T).numpy() for states in (path, stops))
     style = {"axes.grid": False}
     figure, ((digit, plane, bars),) = subplots(1, 3, style, figsize=(7.2, 2.6), width_ratios=(2, 4, 2), dpi=110)
-    digit.imshow(255 - shown.images[0, 0], cmap="gray", vmin=0, vmax=255)
+    digit.imshow(255 - shown.images[0, 0].numpy(), cmap="gray", vmin=0, vmax=255)
     digit.set(xticks=[], yticks=[], title="a digit")
     colors = plt.get_cmap("tab10").colors
     for label in range(10):
-        mine = test.labels[:CROWD] == label
+        mine = (test.labels[:CROWD] == label).numpy()
         plane.scatter(*crowd[mine].T, marker=f"${label}$", color=colors[label], s=22, linewidths=0.2, alpha=0.6)
     plane.plot(*path.T, color=COLORS[1], marker="", linewidth=1.5)
     plane.plot(*stops.T, color=COLORS[1], linestyle="none", marker="o")
     plane.set(xticks=[], yticks=[], title=f"its flow, in {solve.accepted} steps")
-    bars.barh([str(label) for label in range(10)], 100 * chances, color=colors)
+    bars.barh([str(label) for label in range(10)], 100 * chances.numpy(), color=colors)
     bars.invert_yaxis()
     bars.set(title="what is read (%)", xlim=(0, 100))
     return figure
