@@ -139,7 +139,8 @@ function show(root, data) {
     for (let k = 0; k < 784; k++) pixels.data.set([0, 0, 0, 255].fill(255 - (picture?.[k] ?? 0), 0, 3), 4 * k);
     seen.getContext("2d").putImageData(pixels, 0, 0);
     seen.setAttribute("aria-label", how.name ?? (picture ? "your drawing, as MNIST's were prepared" : "an empty picture"));
-    find("image").setAttribute("href", how.name ? seen.toDataURL() : "");
+    if (how.name) find("image").setAttribute("href", seen.toDataURL());
+    else find("image").removeAttribute("href");
     find(".ink").setAttribute("d", strokes.map((stroke) => `M${[...stroke, stroke.at(-1)].join("L")}`).join(""));
     stop();
     drawSolve();
@@ -168,10 +169,10 @@ function show(root, data) {
   function draw() {
     const k = Number(slider.value);
     const chances = result?.chances[k];
-    const [row, part] = [Math.floor(k / 10), (k % 10) / 10];
-    const [before, after] = [data.crowd.points[row], data.crowd.points[Math.min(row + 1, 10)]];
+    const row = (k / LAST) * (data.crowd.points.length - 1);
+    const [before, after] = [Math.floor(row), Math.ceil(row)].map((stored) => data.crowd.points[stored]);
     crowd.forEach((glyph, i) => {
-      const place = [2 * i, 2 * i + 1].map((j) => before[j] + part * (after[j] - before[j]));
+      const place = [2 * i, 2 * i + 1].map((j) => before[j] + (row % 1) * (after[j] - before[j]));
       glyph.setAttribute("transform", `translate(${at(place)})`);
     });
     find(".state").setAttribute("transform", result ? `translate(${at(result.points[k])})` : "translate(-9 -9)");
@@ -188,7 +189,7 @@ function show(root, data) {
 
   /** The answer in words, and how far it is from that of the exact flow. */
   function tell() {
-    if (!result) return;
+    if (result?.request.picture !== picture) return; // the last stroke is still at work
     const { nfe, seconds, steps: all, chances, request } = result;
     const [rejected, last] = [all.filter((s) => !s.accepted).length, chances.at(-1)];
     const count = (n, name) => `${n} ${name}${n === 1 ? "" : "s"}`;
@@ -200,7 +201,7 @@ function show(root, data) {
     const distance = (a, b) => Math.hypot(...a.map((v, k) => v - b[k]));
     const beside = distance(result.end, exact.end) / distance(exact.start, exact.end);
     compared.textContent = `The exact flow (dopri5 at tolerance 10⁻⁶, NFE ${exact.nfe}) reads ${reading(exact.chances.at(-1))}. `
-      + `The two ends differ by ${(100 * beside).toPrecision(2)} % of the way from z(0) to z(1).`;
+      + `The two ends differ by ${Number((100 * beside).toPrecision(2))} % of the way from z(0) to z(1).`;
   }
 
   /** What the controls have chosen, in words; shows those that the solver has. */

@@ -64,11 +64,11 @@ def to_fetch(model: ImageClassifier, test: Images) -> list[int]:
     return chosen
 
 
-def _plane(model: ImageClassifier, test: Images) -> tuple[Tensor, Tensor, Float[Tensor, "11 n c"]]:
-    """Origin and axes of the plane, and the states of its digits at t = 0, 0.1 ... 1, averaged over the image."""
+def _plane(model: ImageClassifier, test: Images) -> tuple[Tensor, Tensor, Float[Tensor, "6 n c"]]:
+    """Origin and axes of the plane, and the states of its digits at t = 0, 0.2 ... 1, averaged over the image."""
     images = test.images[:PLANE].float() / 255
     with torch.no_grad():
-        pooled = model.block.trajectory(model.stem(images), torch.linspace(0, 1, 11)).mean(dim=(3, 4))
+        pooled = model.block.trajectory(model.stem(images), torch.linspace(0, 1, 6)).mean(dim=(3, 4))
     return *class_axes(pooled[-1], test.labels[:PLANE]), pooled
 
 
