@@ -85,7 +85,7 @@ function show(root, data) {
   const line = (points) => (points ? `M${points.map((point) => at(point).join(" ")).join("L")}` : "");
   const dots = (places, r) => places.map(([x, y]) => `<circle cx="${x}" cy="${y}" r="${r}"/>`).join("");
 
-  const percent = (chance) => (chance > 0.9995 && chance < 1 ? "over 99.9 %" : `${(100 * chance).toFixed(1)} %`);
+  const percent = (chance) => (chance > 0.9995 && chance < 1 ? "over 99.9\u00a0%" : `${(100 * chance).toFixed(1)}\u00a0%`);
   const best = (chances) => chances.indexOf(Math.max(...chances));
   const reading = (chances) => `${best(chances)}, with ${percent(Math.max(...chances))}`;
 
@@ -179,7 +179,7 @@ function show(root, data) {
     find(".now").setAttribute("transform", `translate(${(AXIS * k) / LAST})`);
     bars.forEach((bar, c) => {
       bar.querySelector("i").style.width = `${100 * (chances?.[c] ?? 0)}%`;
-      bar.querySelector("em").textContent = chances ? `${(100 * chances[c]).toFixed(0)} %` : "";
+      bar.querySelector("em").textContent = chances ? `${(100 * chances[c]).toFixed(0)}\u00a0%` : "";
       bar.classList.toggle("best", Boolean(chances) && c === best(chances));
     });
     const opinion = `t = ${(k / LAST).toFixed(2)}${chances ? `: the head reads ${reading(chances)}` : ""}`;
@@ -201,7 +201,7 @@ function show(root, data) {
     const distance = (a, b) => Math.hypot(...a.map((v, k) => v - b[k]));
     const beside = distance(result.end, exact.end) / distance(exact.start, exact.end);
     compared.textContent = `The exact flow (dopri5 at tolerance 10⁻⁶, NFE ${exact.nfe}) reads ${reading(exact.chances.at(-1))}. `
-      + `The two ends differ by ${Number((100 * beside).toPrecision(2))} % of the way from z(0) to z(1).`;
+      + `The two ends differ by ${Number((100 * beside).toPrecision(2))}\u00a0% of the way from z(0) to z(1).`;
   }
 
   /** What the controls have chosen, in words; shows those that the solver has. */
