@@ -195,7 +195,7 @@ def test_what_goes_to_the_page_is_small_and_whole(data, model):
     assert len(packed) == 2 * count_parameters(model) == 2 * 208_266
     assert sum(math.prod(shape) for _, shape in data["shapes"]) == 208_266
     # With the theme's page around it and the text, it has to stay below 600 kB.
-    assert len(json.dumps(data)) + len(pages.script("bytes", "drawing", "play")) < 540_000
+    assert len(json.dumps(data)) + len(pages.script("bytes", "drawing", "pad", "play")) < 540_000
 
 
 def test_the_crowd_stands_in_the_plane_of_the_first_page(data, sample):

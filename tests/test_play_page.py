@@ -21,7 +21,7 @@ def figure(browser):
 
     def figure(**options):
         size = {"width": 390, "height": 844}
-        contexts.append(browser.new_context(viewport=size, reduced_motion="reduce", **options))
+        contexts.append(browser.new_context(viewport=size, **{"reduced_motion": "reduce"} | options))
         tab = contexts[-1].new_page()
         asked = []
         tab.on("request", lambda request: asked.append(request.url))
@@ -148,6 +148,27 @@ def test_the_slider_moves_dot_bars_and_words(figure):
     shown.page.wait_for_function("document.querySelector('#figure-play [name=time]').value === '100'")
     assert state.get_attribute("transform") == places[0]
     assert shown.locator("[name=play]").inner_text() == "Play"
+
+
+def test_a_digit_that_was_drawn_is_played_once_and_nothing_moves_before(figure):
+    shown, _ = figure(reduced_motion="no-preference")
+    slider = shown.locator("[name=time]")
+    assert slider.input_value() == "100" and shown.locator("[name=play]").inner_text() == "Play"
+    shown.locator("[name=clear]").click()
+    draw(shown, DRAWN_SEVEN)
+    watched = shown.page.evaluate(
+        """async () => {
+          const slider = document.querySelector("#figure-play [name=time]");
+          const values = new Set();
+          for (let k = 0; k < 100; k++) {
+            values.add(slider.value);
+            if (k > 2 && slider.value === "100") break;
+            await new Promise((resolve) => setTimeout(resolve, 50));
+          }
+          return [...values];
+        }"""
+    )
+    assert len(watched) > 1 and watched[-1] == "100"
 
 
 def test_an_answer_by_rk4_is_quick(figure):

@@ -1,5 +1,5 @@
-// Draw a digit and watch the trained network solve its ODE. `data` is that of odelib.book.play.play_data; what a picture
-// becomes is computed by answer.js in a worker, and how strokes become a picture is said in drawing.js.
+// Draw a digit and watch the trained network solve its ODE. `data` is that of odelib.book.play.play_data. pad.js gathers
+// the strokes, drawing.js makes a picture of them, and answer.js, in a worker, finds what the network makes of it.
 
 const LAST = 100; // the figure shows t = 0, 0.01 ... 1
 const SECONDS = 2.5; // of playing from t = 0 to t = 1
@@ -13,6 +13,8 @@ const QUESTIONS = {
   },
   block: { name: "Forget the block", change: { block: false }, text: "The head reads z(0): no ODE is solved." },
 };
+const PAD = "Pad: draw a digit. Arrow keys move the pen, space sets it down and lifts it, Delete clears the pad, "
+  + "0 to 9 fetch a digit of the test set.";
 const [WIDTH, HEIGHT] = [100, 80]; // of the plane, in its own units
 const AXIS = 300; // length of the time axis, in its own units
 
@@ -22,8 +24,7 @@ function show(root, data) {
     <div class="moving play">
       <div class="pad">
         <svg class="paper" viewBox="0 0 28 28" tabindex="0" role="application"
-          aria-label="Pad: draw a digit. Arrow keys move the pen, space sets it down and lifts it, Delete clears, 0 to 9 fetch a digit of the test set.">
-          <image width="28" height="28"/><path class="ink"/><circle class="pen" r="0.9"/></svg>
+          aria-label="${PAD}"><image width="28" height="28"/><path class="ink"/><circle class="pen" r="0.9"/></svg>
         <div class="prepared">
           <canvas class="seen" width="28" height="28" role="img"></canvas>
           <p>what the network gets</p>
@@ -67,9 +68,9 @@ function show(root, data) {
     "[name=play]", "[name=method]", "[name=tolerance]", "[name=steps]", ".answer", ".compared"].map(find);
   const crowd = [...root.querySelectorAll(".plane text")];
   const bars = [...root.querySelectorAll(".bars li")];
-  let strokes = [], picture = null; // strokes on the pad, and the 784 grey levels that the network gets
+  let picture = null; // the 784 grey levels that the network gets
   let question = null, frame = null, result = null, exact = null;
-  let fetched = {}, pen = [14, 14], down = false;
+  const fetched = {}; // which digit of each class was fetched last
   let era = 0; // begins with an empty pad, or with a digit of the test set
 
   // The plane: pixels from the two numbers that the worker makes of a state, and that the crowd has at some times.
@@ -85,7 +86,7 @@ function show(root, data) {
   const line = (points) => (points ? `M${points.map((point) => at(point).join(" ")).join("L")}` : "");
   const dots = (places, r) => places.map(([x, y]) => `<circle cx="${x}" cy="${y}" r="${r}"/>`).join("");
 
-  const percent = (chance) => (chance > 0.9995 && chance < 1 ? "over 99.9\u00a0%" : `${(100 * chance).toFixed(1)}\u00a0%`);
+  const percent = (chance) => `${chance > 0.9995 ? "over 99.9" : (100 * chance).toFixed(1)}\u00a0%`;
   const best = (chances) => chances.indexOf(Math.max(...chances));
   const reading = (chances) => `${best(chances)}, with ${percent(Math.max(...chances))}`;
 
@@ -112,6 +113,7 @@ function show(root, data) {
   const ask = worker((answer, request) => {
     result = { ...answer, request };
     drawSolve();
+    if (request.watch) slider.value = LAST; // from where playing begins anew
     if (request.watch && !matchMedia("(prefers-reduced-motion: reduce)").matches) run();
     else draw();
     if (!request.drawing) tell();
@@ -138,10 +140,9 @@ function show(root, data) {
     const pixels = new ImageData(28, 28);
     for (let k = 0; k < 784; k++) pixels.data.set([0, 0, 0, 255].fill(255 - (picture?.[k] ?? 0), 0, 3), 4 * k);
     seen.getContext("2d").putImageData(pixels, 0, 0);
-    seen.setAttribute("aria-label", how.name ?? (picture ? "your drawing, as MNIST's were prepared" : "an empty picture"));
+    seen.setAttribute("aria-label", how.name ?? (picture ? "your drawing, prepared" : "an empty picture"));
     if (how.name) find("image").setAttribute("href", seen.toDataURL());
     else find("image").removeAttribute("href");
-    find(".ink").setAttribute("d", strokes.map((stroke) => `M${[...stroke, stroke.at(-1)].join("L")}`).join(""));
     stop();
     drawSolve();
     draw();
@@ -158,11 +159,14 @@ function show(root, data) {
     find(".plane .exact").setAttribute("d", line(exact?.points));
     find(".plane .stops").innerHTML = dots((result?.stops ?? []).map(at), 1.1);
     const all = result?.steps ?? [];
-    const hop = ({ t, h, accepted }) => // an arc above the axis for an accepted step, below for a rejected one
-      `M${AXIS * t} 0a${(AXIS * h) / 2} ${Math.min(accepted ? 18 : 12, (AXIS * h) / 2)} 0 0 ${Number(accepted)} ${AXIS * h} 0`;
-    find(".axis .taken").setAttribute("d", all.filter((s) => s.accepted).map(hop).join(""));
-    find(".axis .rejected").setAttribute("d", all.filter((s) => !s.accepted).map(hop).join(""));
-    find(".axis .stops").innerHTML = dots([0, ...all.filter((s) => s.accepted).map((s) => s.t + s.h)].map((t) => [AXIS * t, 0]), 2);
+    const [taken, rejected] = [true, false].map((accepted) => all.filter((step) => step.accepted === accepted));
+    const arches = (steps, most, side) => steps.map(({ t, h }) => { // above or below the axis
+      const [width, height] = [AXIS * h, Math.min(most, (AXIS * h) / 2)];
+      return `M${AXIS * t} 0a${width / 2} ${height} 0 0 ${side} ${width} 0`;
+    }).join("");
+    find(".axis .taken").setAttribute("d", arches(taken, 18, 1));
+    find(".axis .rejected").setAttribute("d", arches(rejected, 12, 0));
+    find(".axis .stops").innerHTML = dots([[0, 0], ...taken.map(({ t, h }) => [AXIS * (t + h), 0])], 2);
   }
 
   /** What depends on t: the dot, the bars, the crowd. */
@@ -199,9 +203,10 @@ function show(root, data) {
     said.textContent = `It reads ${reading(last)}. ${work}, ${seconds.toFixed(2)} seconds.`;
     if (!exact) return;
     const distance = (a, b) => Math.hypot(...a.map((v, k) => v - b[k]));
-    const beside = distance(result.end, exact.end) / distance(exact.start, exact.end);
-    compared.textContent = `The exact flow (dopri5 at tolerance 10⁻⁶, NFE ${exact.nfe}) reads ${reading(exact.chances.at(-1))}. `
-      + `The two ends differ by ${Number((100 * beside).toPrecision(2))}\u00a0% of the way from z(0) to z(1).`;
+    const share = (100 * distance(result.end, exact.end)) / distance(exact.start, exact.end);
+    compared.textContent = `The exact flow (dopri5 at tolerance 10⁻⁶, NFE ${exact.nfe}) reads `
+      + `${reading(exact.chances.at(-1))}. The two ends differ by ${Number(share.toPrecision(2))}\u00a0% of the way `
+      + "from z(0) to z(1).";
   }
 
   /** What the controls have chosen, in words; shows those that the solver has. */
@@ -239,72 +244,16 @@ function show(root, data) {
     frame = requestAnimationFrame(advance);
   }
 
-  // The pad: strokes by pointer or by keys, digits of the test set by key or button.
-  const clamp = (v) => Math.max(0.5, Math.min(27.5, v));
-  const drawn = (how) => change(prepare(strokes), how);
-
-  function begin(point) {
-    if (!strokes.length) slider.value = LAST;
-    strokes.push([point]);
-    drawn({ drawing: true });
-  }
-
-  function extend(point) {
-    strokes.at(-1).push(point);
-    drawn({ drawing: true });
-  }
-
-  function clear() {
-    strokes = [];
-    down = false;
-    change(null, {});
-  }
-
-  async function fetchDigit(label) {
+  async function fetchDigit(label, watch = true) {
     const bytes = await digits;
     const mine = [...data.digits.labels].flatMap((l, k) => (l === label ? [k] : []));
-    fetched[label] = ((fetched[label] ?? -1) + 1) % mine.length;
-    const k = mine[fetched[label]];
-    strokes = [];
-    down = false;
-    if (slider.value !== String(LAST)) slider.value = 0;
-    change(bytes.subarray(784 * k, 784 * (k + 1)), { watch: fetched.any, name: `a ${label} of the test set` });
-    fetched.any = true;
+    const k = mine[(fetched[label] = ((fetched[label] ?? -1) + 1) % mine.length)];
+    clear();
+    change(bytes.subarray(784 * k, 784 * (k + 1)), { name: `a ${label} of the test set`, watch });
   }
 
   const digits = unpack(data.digits.pixels);
-  const place = ({ clientX, clientY }) => {
-    const box = paper.getBoundingClientRect();
-    return [clamp((28 * (clientX - box.left)) / box.width), clamp((28 * (clientY - box.top)) / box.height)];
-  };
-  paper.addEventListener("pointerdown", (event) => {
-    if (event.button) return;
-    paper.setPointerCapture(event.pointerId);
-    begin(place(event));
-  });
-  paper.addEventListener("pointermove", (event) => {
-    if (paper.hasPointerCapture(event.pointerId)) extend(place(event));
-  });
-  paper.addEventListener("pointerup", () => drawn({ watch: true }));
-  paper.addEventListener("pointercancel", () => drawn({ watch: true }));
-  const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-  paper.addEventListener("keydown", (event) => {
-    const { key } = event;
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
-    if (key in ARROWS) {
-      pen = pen.map((v, axis) => clamp(v + ARROWS[key][axis]));
-      if (down) extend(pen);
-    } else if (key === " ") {
-      down = !down;
-      if (down) begin(pen);
-      else drawn({ watch: true });
-    } else if (key === "Delete" || key === "Backspace") clear();
-    else if (classes.includes(key)) fetchDigit(key);
-    else return;
-    event.preventDefault();
-    find(".pen").setAttribute("transform", `translate(${pen})`);
-    find(".pen").classList.toggle("down", down);
-  });
+  const clear = pad(paper, (strokes, how) => change(prepare(strokes), how), fetchDigit);
   find("[name=clear]").addEventListener("click", clear);
   find(".digits").addEventListener("click", ({ target }) => target.dataset.class && fetchDigit(target.dataset.class));
 
@@ -327,7 +276,6 @@ function show(root, data) {
     solve();
   });
 
-  find(".pen").setAttribute("transform", `translate(${pen})`);
   find(".setting").textContent = setting();
-  fetchDigit("4");
+  fetchDigit("4", false); // nothing moves by itself
 }

@@ -7,8 +7,8 @@ const FIELDS = {
     jacobian: ([x]) => [[0, 1], [-Math.cos(x), -0.2]], start: [-1.7, 0.9], time: 5, reach: 3.2, pushed: [0.5, 0.5],
   },
   contract: {
-    rule: "x′ = −x − 2 y, y′ = 2 x − y + sin x / 2", f: ([x, y]) => [-x - 2 * y, 2 * x - y + 0.5 * Math.sin(x)],
-    jacobian: ([x]) => [[-1, -2], [2 + 0.5 * Math.cos(x), -1]], start: [2, 1], time: 1.5, reach: 3.2, pushed: [-0.6, 0.6],
+    rule: "x′ = −x − 2 y, y′ = 2 x − y + sin x / 2", f: ([x, y]) => [-x - 2 * y, 2 * x - y + Math.sin(x) / 2],
+    jacobian: ([x]) => [[-1, -2], [2 + Math.cos(x) / 2, -1]], start: [2, 1], time: 1.5, reach: 3.2, pushed: [-0.6, 0.6],
   },
 };
 const W = [0, 1];
@@ -73,9 +73,11 @@ const SIZE = 200; // half the side of the picture, in its own units
 const [STRIP, TALL] = [400, 90]; // the chart below it
 
 function show(root) {
-  const arrow = (name) => `<marker id="push-${name}" viewBox="0 0 8 8" refX="6" refY="4" markerWidth="5" markerHeight="5"
-    orient="auto-start-reverse"><path class="${name}" d="M0 0L8 4L0 8z"/></marker>`;
-  const key = (names) => Object.entries(names).map(([part, name]) => `<span><i class="${part}"></i>${name}</span>`).join("");
+  const arrow = (name) => `<marker id="push-${name}" viewBox="0 0 8 8" refX="6" refY="4" markerWidth="11" markerHeight="11"
+    markerUnits="userSpaceOnUse" orient="auto"><path class="${name}" d="M0 0L8 4L0 8z"/></marker>`;
+  const key = (names) =>
+    Object.entries(names).map(([part, name]) => `<span><i class="${part}"></i>${name}</span>`).join("");
+  const options = Object.keys(FIELDS).map((name) => `<option>${name}</option>`).join("");
   root.insertAdjacentHTML("beforeend", `
     <div class="moving push">
       <svg class="space" viewBox="${-SIZE} ${-SIZE} ${2 * SIZE} ${2 * SIZE}">
@@ -86,16 +88,18 @@ function show(root) {
           aria-label="push: arrow keys change it"><circle class="grip" r="24"/><circle r="7"/></g>
       </svg>
       <div class="controls">
-        <label>field <select name="field">${Object.keys(FIELDS).map((name) => `<option>${name}</option>`).join("")}</select></label>
+        <label>field <select name="field">${options}</select></label>
         <p class="rule"></p>
         <label>time of the push <input name="time" type="range" min="0" max="${GRID - 20}" step="10" value="0"></label>
         <label>Euler steps <input name="steps" type="range" min="0" max="40" value="0"></label>
         <p class="key">${key({ path: "path", neighbour: "pushed path", s: "push s", a: "price a" })}</p>
         <p class="key with-euler">${key({
-          direct: "dL/dz(0) of Euler's steps", adjoint: "by the adjoint", steps: "Euler's steps", rebuilt: "rebuilt backwards",
+          direct: "dL/dz(0) of Euler's steps", adjoint: "by the adjoint",
+          steps: "Euler's steps", rebuilt: "rebuilt backwards",
         })}</p>
       </div>
-      <svg class="strip" viewBox="0 -8 ${STRIP} ${TALL + 16}" role="img" aria-label="the lengths of s and a, and a · s, over time">
+      <svg class="strip" viewBox="0 -8 ${STRIP} ${TALL + 16}" role="img"
+        aria-label="the lengths of s and a, and a · s, over time">
         <path class="zero"/><path class="s"/><path class="a"/><path class="product"/></svg>
       <p class="key">${key({ s: "length of s", a: "length of a", product: "a · s" })}<span>from t0 to t1</span></p>
       <output aria-live="polite"></output>
@@ -137,8 +141,8 @@ function show(root) {
     drawStrip(m, push);
     const moved = add(neighbour.at(-1), path[GRID], -1);
     const number = (v) => v.toFixed(3).replace("-", "−");
-    said.textContent = `Pushed at t = ${((field.time * m) / GRID).toFixed(2)} by s = ${words(s)}, where a = ${words(price[m])}: `
-      + `a · s = ${number(dot(price[m], s))}. At t1, s = ${words(push.at(-1))} and a = ${words(W)}: `
+    said.textContent = `Pushed at t = ${((field.time * m) / GRID).toFixed(2)} by s = ${words(s)}, where `
+      + `a = ${words(price[m])}: a · s = ${number(dot(price[m], s))}. At t1, s = ${words(push.at(-1))} and a = ${words(W)}: `
       + `a · s = ${number(dot(W, push.at(-1)))}. L really changes by ${number(dot(W, moved))}.\n${drawEuler()}`;
   }
 
@@ -166,8 +170,9 @@ function show(root) {
     find(".with-euler").hidden = !n;
     steps.setAttribute("aria-valuetext", n ? `${n}` : "none");
     if (!n) return "";
-    return `dL/dz(0) is a(0) = ${words(price[0])}. ${n} steps of Euler give ${words(direct)} when they are differentiated, and `
-      + `${words(adjoint)} by the adjoint, whose path comes back ${length(add(rebuilt.at(-1), field.start, -1)).toFixed(2)} from z(0).`;
+    const astray = length(add(rebuilt.at(-1), field.start, -1)).toFixed(2);
+    return `dL/dz(0) is a(0) = ${words(price[0])}. ${n} steps of Euler give ${words(direct)} when they are `
+      + `differentiated, and ${words(adjoint)} by the adjoint, whose path comes back ${astray} from z(0).`;
   }
 
   function choose() {
