@@ -186,4 +186,4 @@ def test_an_answer_by_rk4_is_quick(figure):
 
 def test_what_shownadds_to_the_site_is_small():
     added = [path for path in PAGE.parent.rglob("play.*") if path.is_file()]
-    assert PAGE in added and sum(path.stat().st_size for path in added) <= 614_400
+    assert PAGE in added and sum(path.stat().st_size for path in added) <= 600_000
