@@ -163,11 +163,13 @@ def test_a_figure_takes_its_data_along_and_leaves_a_picture_where_no_script_runs
     monkeypatch.setattr(pages, "FIGURES", tmp_path)
     (tmp_path / "style.css").write_text("p { color: red }")
     (tmp_path / "dots.js").write_text("function show(root, data) {}")
+    (tmp_path / "help.js").write_text("function help() {}")
     still, data = plt.figure(figsize=(1, 1), dpi=50), {"text": "</script>", "x": [1, 2.5]}
-    pages.interactive("dots", data, still, alt='a "dot" & more')
+    pages.interactive("dots", data, still, alt='a "dot" & more', needs=("help",))
     (bundle,) = shown
     page = bundle["text/html"]
     assert json.loads(re.search(r"show\(root, (.*)\);", page)[1]) == data and page.count("</script>") == 1
+    assert page.index("function help()") < page.index("function show(root, data) {}")
     assert 'alt="a &quot;dot&quot; &amp; more"' in page and "p { color: red }" in page
     assert Image.open(io.BytesIO(base64.b64decode(bundle["image/png"]))).size == (50, 50)
     assert bundle["image/png"] in page and not plt.fignum_exists(still.number)
@@ -351,6 +353,7 @@ def test_a_digit_is_followed_by_key_and_by_pointer_and_a_class_is_shown_alone(fi
         ("flow", "layers", "path.way"),
         ("depth", "resnet-to-ode", "g.carried path >> nth=0"),
         ("stepper", "solvers-inside", "path.accurate"),
+        ("play", "play", "path.taken"),
     ],
 )
 def test_colours_follow_the_theme_and_paper_gets_the_picture(figure, name, page, part):
@@ -359,7 +362,7 @@ def test_colours_follow_the_theme_and_paper_gets_the_picture(figure, name, page,
     colors = []
     for theme in ("light", "dark"):
         tab.evaluate("theme => { document.documentElement.dataset.theme = theme; }", theme)
-        colors.append(shown.locator(part).evaluate("e => getComputedStyle(e).stroke"))
+        colors.append(shown.locator(part).first.evaluate("e => getComputedStyle(e).stroke"))
     assert colors[0] != colors[1] and moving.is_visible() and not still.is_visible()
     tab.emulate_media(media="print")
     assert still.is_visible() and not moving.is_visible()
@@ -368,7 +371,7 @@ def test_colours_follow_the_theme_and_paper_gets_the_picture(figure, name, page,
 @pytest.mark.browser
 @pytest.mark.parametrize(
     "name, page",
-    [("solver", "solvers"), ("flow", "layers"), ("depth", "resnet-to-ode"), ("stepper", "solvers-inside")],
+    [("solver", "solvers"), ("flow", "layers"), ("depth", "resnet-to-ode"), ("stepper", "solvers-inside"), ("play", "play")],
 )
 def test_without_scripts_there_is_the_picture(figure, name, page):
     shown = figure(name, page, java_script_enabled=False)

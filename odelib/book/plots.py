@@ -228,16 +228,21 @@ def confusion(counts: Int64[Tensor, "n n"], classes: Sequence[str]) -> Figure:
     return figure
 
 
-def class_plane(states: Float[Tensor, "t n c h w"], labels: Int64[Tensor, "n"]) -> Float[Tensor, "t n 2"]:
-    """States at several times as points of one fixed plane.
+def class_axes(pooled: Float[Tensor, "n c"], labels: Int64[Tensor, "n"]) -> tuple[Tensor, Tensor]:
+    """(origin, axes) of the plane in which the class means lie farthest apart: their first two principal axes.
 
-    A state is first averaged over the image. The plane is the one in which the class means at the
-    last time lie farthest apart: their first two principal axes.
+    `pooled` are states averaged over the image. Shapes (c,) and (2, c): x is at (x - origin) @ axes.T.
     """
+    means = torch.stack([pooled[labels == label].mean(dim=0) for label in labels.unique()])
+    origin = means.mean(dim=0)
+    return origin, torch.linalg.svd(means - origin, full_matrices=False).Vh[:2]
+
+
+def class_plane(states: Float[Tensor, "t n c h w"], labels: Int64[Tensor, "n"]) -> Float[Tensor, "t n 2"]:
+    """States at several times, averaged over the image, as points of the plane of `class_axes` at the last time."""
     pooled = states.mean(dim=(3, 4))
-    means = torch.stack([pooled[-1, labels == label].mean(dim=0) for label in labels.unique()])
-    axes_of_means = torch.linalg.svd(means - means.mean(dim=0), full_matrices=False).Vh[:2]
-    return (pooled - means.mean(dim=0)) @ axes_of_means.T
+    origin, axes = class_axes(pooled[-1], labels)
+    return (pooled - origin) @ axes.T
 
 
 def flow(states: Float[Tensor, "t n c h w"], labels: Int64[Tensor, "n"], times: Sequence[float]) -> Figure:
