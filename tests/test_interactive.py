@@ -371,7 +371,13 @@ def test_colours_follow_the_theme_and_paper_gets_the_picture(figure, name, page,
 @pytest.mark.browser
 @pytest.mark.parametrize(
     "name, page",
-    [("solver", "solvers"), ("flow", "layers"), ("depth", "resnet-to-ode"), ("stepper", "solvers-inside"), ("play", "play")],
+    [
+        ("solver", "solvers"),
+        ("flow", "layers"),
+        ("depth", "resnet-to-ode"),
+        ("stepper", "solvers-inside"),
+        ("play", "play"),
+    ],
 )
 def test_without_scripts_there_is_the_picture(figure, name, page):
     shown = figure(name, page, java_script_enabled=False)
