@@ -1,5 +1,7 @@
 """The figure of a push and its price, which readers can move: a push travels to the end, its price travels back."""
 
+import functools
+
 import torch
 from matplotlib.figure import Figure
 
@@ -25,13 +27,11 @@ def push_still(n: int = 30) -> Figure:
     """The figure at rest: path and pushed path at n + 1 times, push s and price a at every third, their product."""
     times = torch.linspace(0, TIME, n + 1, dtype=torch.float64)
     start, push, w = (torch.tensor(v, dtype=torch.float64) for v in (START, PUSH, LOSS))
-    tight = {"rtol": 1e-8, "atol": 1e-8}
-    path, neighbour = (odeint(lambda t, z: pendulum(z), z, times, **tight) for z in (start, start + push))
-    s = odeint(
-        lambda t, y: torch.cat([pendulum(y[:2]), jacobian(y[:2]) @ y[2:]]), torch.cat([start, push]), times, **tight
-    )
+    solve = functools.partial(odeint, rtol=1e-8, atol=1e-8)
+    path, neighbour = (solve(lambda t, z: pendulum(z), z, times) for z in (start, start + push))
+    s = solve(lambda t, y: torch.cat([pendulum(y[:2]), jacobian(y[:2]) @ y[2:]]), torch.cat([start, push]), times)
     back = torch.cat([path[-1], w])
-    a = odeint(lambda t, y: torch.cat([pendulum(y[:2]), -jacobian(y[:2]).T @ y[2:]]), back, times.flip(0), **tight)
+    a = solve(lambda t, y: torch.cat([pendulum(y[:2]), -jacobian(y[:2]).T @ y[2:]]), back, times.flip(0))
     s, a = s[:, 2:].numpy(), a.flip(0)[:, 2:].numpy()
     figure, ((space, strip),) = subplots(1, 2, figsize=(7.2, 3.2), width_ratios=(3, 2))
     space.plot(*path.T.numpy(), color=COLORS[0], linewidth=4, alpha=0.6, marker="", label="path")
