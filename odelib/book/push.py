@@ -32,18 +32,18 @@ def push_still(n: int = 30) -> Figure:
     s = solve(lambda t, y: torch.cat([pendulum(y[:2]), jacobian(y[:2]) @ y[2:]]), torch.cat([start, push]), times)
     back = torch.cat([path[-1], w])
     a = solve(lambda t, y: torch.cat([pendulum(y[:2]), -jacobian(y[:2]).T @ y[2:]]), back, times.flip(0))
-    s, a = s[:, 2:].numpy(), a.flip(0)[:, 2:].numpy()
+    pushes, prices = s[:, 2:].numpy(), a.flip(0)[:, 2:].numpy()
     figure, ((space, strip),) = subplots(1, 2, figsize=(7.2, 3.2), width_ratios=(3, 2))
     space.plot(*path.T.numpy(), color=COLORS[0], linewidth=4, alpha=0.6, marker="", label="path")
     space.plot(*neighbour.T.numpy(), color=COLORS[1], linestyle="--", marker="", label="pushed path")
-    for v, color, name in ((s, COLORS[1], "push s"), (a, COLORS[2], "price a")):
+    for v, color, name in ((pushes, COLORS[1], "push s"), (prices, COLORS[2], "price a")):
         arrows = {"angles": "xy", "scale_units": "xy", "scale": 1, "width": 0.006}
         space.quiver(*path[::3].T.numpy(), *v[::3].T, color=color, label=name, **arrows)
     space.legend(fontsize=8)
     space.set(aspect="equal")
-    for v, color, name in ((s, COLORS[1], "length of s"), (a, COLORS[2], "length of a")):
+    for v, color, name in ((pushes, COLORS[1], "length of s"), (prices, COLORS[2], "length of a")):
         strip.plot(times.numpy(), (v**2).sum(axis=1) ** 0.5, color=color, marker="", label=name)
-    strip.plot(times.numpy(), (a * s).sum(axis=1), color=COLORS[-1], linewidth=2.5, marker="", label="a · s")
+    strip.plot(times.numpy(), (prices * pushes).sum(axis=1), color=COLORS[-1], linewidth=2.5, marker="", label="a · s")
     strip.set(xlabel="t")
     strip.legend(fontsize=8)
     return figure
