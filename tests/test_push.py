@@ -1,6 +1,7 @@
 """The figure of a push and its price: its script solves as odelib does, and differentiates as autograd does."""
 
 import json
+import re
 import shutil
 import subprocess
 
@@ -119,3 +120,52 @@ def test_the_still_shows_a_product_that_stays_put():
     assert len(space.lines) == 2 and len(space.collections) == 2
     product = strip.lines[-1].get_ydata()
     assert np.ptp(product) < 1e-6 and np.ptp(strip.lines[0].get_ydata()) > 0.1
+
+
+@pytest.fixture
+def shown(browser, monkeypatch, tmp_path):
+    """The figure by itself in a browser, as wide as a phone."""
+    bundles = []
+    monkeypatch.setattr(pages, "display", lambda bundle, raw: bundles.append(bundle))
+    push.show_push()
+    page = tmp_path / "push.html"
+    page.write_text(f'<!doctype html><meta charset="utf-8"><body>{bundles[0]["text/html"]}', encoding="utf-8")
+    context = browser.new_context(viewport={"width": 390, "height": 844})
+    tab = context.new_page()
+    tab.goto(page.as_uri())
+    yield tab.locator("#figure-push")
+    context.close()
+
+
+def products(figure):
+    """a · s where the push is, and at the end, as the text says."""
+    return re.findall(r"a · s = (−?[\d.]+)\.", figure.locator("output").inner_text())
+
+
+@pytest.mark.browser
+def test_a_push_is_moved_by_keys_and_by_dragging_and_its_product_stays_put(shown):
+    tip, tab = shown.locator(".tip"), shown.page
+    seen = [products(shown)]
+    tip.press("ArrowUp")
+    seen.append(products(shown))
+    tip.scroll_into_view_if_needed()
+    box = tip.bounding_box()
+    tab.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    tab.mouse.down()
+    tab.mouse.move(box["x"] + 70, box["y"] + 60, steps=3)
+    tab.mouse.up()
+    seen.append(products(shown))
+    shown.locator("[name=time]").fill("200")
+    seen.append(products(shown))
+    assert all(here == there for here, there in seen) and len({here for here, _ in seen}) == 4
+    assert tab.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+
+
+@pytest.mark.browser
+def test_euler_shows_two_gradients_and_the_path_that_its_adjoint_rebuilds(shown):
+    gradients, said = shown.locator(".gradients path"), shown.locator("output")
+    assert gradients.count() == 0 and shown.locator(".with-euler").is_hidden()
+    shown.locator("[name=field]").select_option("contract")
+    shown.locator("[name=steps]").fill("8")
+    assert gradients.count() == 2 and shown.locator("path.rebuilt").get_attribute("d")
+    assert "8 steps of Euler" in said.inner_text()

@@ -13,6 +13,7 @@ from odelib.book.pages import script
 from odelib.book.plots import COLORS, class_axes, subplots
 from odelib.data import Images, load_dataset
 from odelib.models import ImageClassifier
+from odelib.odeblock import ode_blocks
 from odelib.records import RESULTS, load_weights
 from odelib.shapes import Float
 from odelib.solvers import TABLEAUS, Statistics, odeint
@@ -67,9 +68,11 @@ def to_fetch(model: ImageClassifier, test: Images) -> list[int]:
 def _plane(model: ImageClassifier, test: Images) -> tuple[Tensor, Tensor, Float[Tensor, "6 n c"]]:
     """Origin and axes of the plane, and the states of its digits at t = 0, 0.2 ... 1, averaged over the image."""
     images = test.images[:PLANE].float() / 255
+    (block,) = ode_blocks(model)
     with torch.no_grad():
-        pooled = model.block.trajectory(model.stem(images), torch.linspace(0, 1, 6)).mean(dim=(3, 4))
-    return *class_axes(pooled[-1], test.labels[:PLANE]), pooled
+        pooled = block.trajectory(model.stem(images), torch.linspace(0, 1, 6)).mean(dim=(3, 4))
+    origin, axes = class_axes(pooled[-1], test.labels[:PLANE])
+    return origin, axes, pooled
 
 
 def play_data() -> dict:
@@ -114,24 +117,25 @@ def play_still() -> Figure:
     origin, axes, pooled = _plane(model, test)
     crowd = ((pooled[-1, :CROWD] - origin) @ axes.T).numpy()
     shown = test.pick((test.labels == int(SHOWN)).nonzero()[:1, 0])
+    (block,) = ode_blocks(model)
     with torch.no_grad():
         start = model.stem(shown.images.float() / 255)
         solve = Statistics(states=[])
         times = torch.linspace(0, 1, 51)
-        path = odeint(model.block.f, start, times, rtol=config.rtol, atol=config.atol, statistics=solve)
-        stops = torch.stack([*solve.states, path[-1]])
+        path = odeint(block.f, start, times, rtol=config.rtol, atol=config.atol, statistics=solve)
+        stops = torch.stack([*(solve.states or []), path[-1]])
         chances = model.head(path[-1])[0].softmax(dim=0)
-    path, stops = (((states[:, 0].mean(dim=(2, 3)) - origin) @ axes.T).numpy() for states in (path, stops))
+    line, dots = (((states[:, 0].mean(dim=(2, 3)) - origin) @ axes.T).numpy() for states in (path, stops))
     style = {"axes.grid": False}
     figure, ((digit, plane, bars),) = subplots(1, 3, style, figsize=(7.2, 2.6), width_ratios=(2, 4, 2), dpi=110)
     digit.imshow(255 - shown.images[0, 0].numpy(), cmap="gray", vmin=0, vmax=255)
     digit.set(xticks=[], yticks=[], title="a digit")
-    colors = plt.get_cmap("tab10").colors
+    colors = [plt.get_cmap("tab10")(label) for label in range(10)]
     for label in range(10):
         mine = (test.labels[:CROWD] == label).numpy()
         plane.scatter(*crowd[mine].T, marker=f"${label}$", color=colors[label], s=22, linewidths=0.2, alpha=0.6)
-    plane.plot(*path.T, color=COLORS[1], marker="", linewidth=1.5)
-    plane.plot(*stops.T, color=COLORS[1], linestyle="none", marker="o")
+    plane.plot(*line.T, color=COLORS[1], marker="", linewidth=1.5)
+    plane.plot(*dots.T, color=COLORS[1], linestyle="none", marker="o")
     plane.set(xticks=[], yticks=[], title=f"its flow, in {solve.accepted} steps")
     bars.barh([str(label) for label in range(10)], 100 * chances.numpy(), color=colors)
     bars.invert_yaxis()
