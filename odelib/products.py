@@ -257,7 +257,7 @@ class _GroupNorm(torch.autograd.Function):
 
 def _mean(pixels: Float[Tensor, "1 pixels"], x: Float[Tensor, "pixels c n"]) -> Float[Tensor, "c n"]:
     """x.mean(0), in half the time."""
-    return (pixels @ x.view(len(x), -1)).view(x.shape[1:])
+    return (pixels @ x.reshape(len(x), -1)).view(x.shape[1:])
 
 
 class ProductODEfunc:
