@@ -299,7 +299,7 @@ class Benchmark:
     rounds: int = 21  # steps that are timed, of every case
     images: int = 32  # for which the gradients are compared with the exact ones
     threads: int | None = None  # threads that torch computes with; by default all
-    compiled: bool = False  # also time f by torch.compile, which wants a C++ compiler
+    compiled: bool = False  # also time f and torchode by torch.compile, which wants a C++ compiler and minutes
     confirm: bool = False  # repeat a small part of the record of this name, with its number of threads
     out: Path | None = None  # folder for the record; by default book/results/benchmark of the clone
     data: Path | None = None  # where full data sets are kept

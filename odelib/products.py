@@ -257,7 +257,7 @@ class _GroupNorm(torch.autograd.Function):
 
 def _mean(pixels: Float[Tensor, "1 pixels"], x: Float[Tensor, "pixels c n"]) -> Float[Tensor, "c n"]:
     """x.mean(0), in half the time."""
-    return (pixels @ x.view(len(x), -1)).view(x.shape[1:])
+    return (pixels @ x.reshape(len(x), -1)).view(x.shape[1:])
 
 
 class ProductODEfunc:
@@ -283,7 +283,7 @@ class ProductODEfunc:
         self.wide = torch.promote_types(z.dtype, torch.float32)
         like = torch.empty(0, dtype=self.wide, device=z.device)
         with torch.autocast(z.device.type, enabled=False):
-            self.convolution = Convolution(*z.shape[2:], like)
+            self.convolution = Convolution(z.shape[2], z.shape[3], like)
             weights = [conv.weight.to(self.wide) for conv in self.convolutions]
             self.filters = [self.convolution.filters(weight[:, 1:]) for weight in weights]
             self.clocks = [self.convolution.of_ones(weight[:, 0]) for weight in weights]
