@@ -85,6 +85,21 @@ def path_and_sensitivity(
     return states[:, 0], states[:, 1]
 
 
+def relu_inputs(
+    f: nn.Module, z0: Float[Tensor, "b *state"], times: Float[Tensor, "n"], tolerance: float = 1e-5
+) -> Float[Tensor, "n b units"]:
+    """What every unit of `f.relu` is given along the paths from z0, at `times`: where it changes its sign is a kink."""
+    seen: list[Tensor] = []
+    with torch.no_grad():
+        path = odeint(f, z0, times, rtol=tolerance, atol=tolerance)
+        hook = f.get_submodule("relu").register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].flatten(1)))
+        for t, z in zip(times, path):
+            f(t, z)
+        hook.remove()
+    layers = len(seen) // len(times)
+    return torch.stack([torch.cat(seen[k : k + layers], dim=1) for k in range(0, len(seen), layers)])
+
+
 def gauss(n: int) -> tuple[Float[Tensor, "n2"], Float[Tensor, "n2"]]:
     """Nodes and weights of Gauss's quadrature on [0, 1] with n nodes; 0 and 1 are two more, of weight 0."""
     x, weight = np.polynomial.legendre.leggauss(n)
