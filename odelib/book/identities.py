@@ -1,6 +1,6 @@
 """What the pages about the backward pass share: the problem on which they check their formulas, and the checks.
 
-All in double precision, and solved to ten digits, so that no error of a solver excuses an error of a formula.
+All in double precision, and solved to ten digits: the error of the solver is far below that of a wrong formula.
 """
 
 from collections.abc import Callable, Sequence
