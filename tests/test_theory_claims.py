@@ -12,7 +12,7 @@ import torchdiffeq
 from torch import nn
 
 from odelib import ODEBlock, Solver, count_evaluations, count_saved_bytes, load_dataset, load_weights, solvers
-from odelib.book.identities import Field
+from odelib.book.identities import Field, relu_inputs
 from odelib.errors import OptionError
 from odelib.records import RESULTS
 from odelib.studies import STUDIES, mnist
@@ -300,18 +300,21 @@ def test_the_block_can_be_rebuilt_from_its_end(network, few):
 
 
 def test_a_digit_crosses_hundreds_of_kinks_and_none_at_rest(network, few):
-    seen, times = [], torch.linspace(0, 1, 201, dtype=DOUBLE)
+    inputs = relu_inputs(network.block.f, few[:2], torch.linspace(0, 1, 201, dtype=DOUBLE))
+    assert inputs.shape == (201, 2, 4608)
+    switches = inputs.sign().diff(dim=0) != 0
+    assert (switches.sum(dim=(0, 2)) > 300).all()
+    assert inputs.diff(dim=0)[switches].abs().min() > 0
+
+
+def test_what_a_relu_is_given_is_in_the_order_of_times_images_and_units(network, few):
+    """That of the first layer is a norm of the state."""
+    times = torch.linspace(0, 1, 3, dtype=DOUBLE)
+    inputs = relu_inputs(network.block.f, few[:2], times)
     with torch.no_grad():
         path = torchdiffeq.odeint(network.block.f, few[:2], times, rtol=1e-5, atol=1e-5)
-        hook = network.block.f.relu.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].flatten(1)))
-        for t, z in zip(times, path):
-            network.block.f(t, z)
-        hook.remove()
-    inputs = torch.stack(seen).unflatten(0, (201, 2))  # times, layers, digits, units
-    assert inputs[0, :, 0].numel() == 4608
-    switches = inputs.sign().diff(dim=0) != 0
-    assert (switches.sum(dim=(0, 1, 3)) > 300).all()
-    assert inputs.diff(dim=0)[switches].abs().min() > 0
+        first = torch.stack([network.block.f.norm1(z).flatten(1) for z in path])
+    torch.testing.assert_close(inputs[..., :2304], first)
 
 
 def gradient_errors(f, z, w, tight):

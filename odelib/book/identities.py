@@ -1,6 +1,6 @@
 """What the pages about the backward pass share: the problem on which they check their formulas, and the checks.
 
-All in double precision, and solved to ten digits, so that no error of a solver excuses an error of a formula.
+All in double precision, and solved to ten digits: the error of the solver is far below that of a wrong formula.
 """
 
 from collections.abc import Callable, Sequence
@@ -83,6 +83,21 @@ def path_and_sensitivity(
 
     states = solve(pair, torch.stack([z0, dz0]), times).detach()
     return states[:, 0], states[:, 1]
+
+
+def relu_inputs(
+    f: nn.Module, z0: Float[Tensor, "b *state"], times: Float[Tensor, "n"], tolerance: float = 1e-5
+) -> Float[Tensor, "n b units"]:
+    """What every unit of `f.relu` is given along the paths from z0, at `times`: where it changes its sign is a kink."""
+    seen: list[Tensor] = []
+    with torch.no_grad():
+        path = odeint(f, z0, times, rtol=tolerance, atol=tolerance)
+        hook = f.get_submodule("relu").register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].flatten(1)))
+        for t, z in zip(times, path):
+            f(t, z)
+        hook.remove()
+    layers = len(seen) // len(times)
+    return torch.stack([torch.cat(seen[k : k + layers], dim=1) for k in range(0, len(seen), layers)])
 
 
 def gauss(n: int) -> tuple[Float[Tensor, "n2"], Float[Tensor, "n2"]]:

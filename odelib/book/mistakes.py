@@ -9,7 +9,7 @@ import odelib.gradients
 
 @dataclass(frozen=True)
 class Mistake:
-    """A line of `odelib/gradients.py` as it is often written.
+    """A line of `odelib/gradients.py`, written wrongly.
 
     `edits` are pairs of the right text and the wrong one; `test` is a test of `tests/test_adjoint.py` that catches it.
     """
