@@ -7,46 +7,48 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from odelib.book.plots import COLORS, MARKERS, panels, subplots
+from odelib.book.plots import COLORS, MARKERS, subplots
 from odelib.measurements.timing import Timing
 from odelib.measurements.work_precision import WorkPrecision, WorkPrecisionRow
 from odelib.records import Run
-from odelib.studies.mnist import seconds_per_epoch
+from odelib.studies.mnist import SOLVERS, seconds_per_epoch
 from odelib.studies.statistics import share_interval
 from odelib.studies.summary import Runs, final, mean
 
-_SOLVERS = ("dopri5", "rk4", "rk4-4", "euler", "euler-4")
-_NAMES = {"rk4": "RK4, 1 step", "rk4-4": "RK4, 4 steps", "euler": "Euler, 1 step", "euler-4": "Euler, 4 steps"}
 _CONTROLS = ("none", "resnet-1", "resnet-6")
-_TEST_IMAGES = 10_000
+_SECONDS = (20, 30, 50, 100, 200, 400)
+_ERRORS = {
+    "test_accuracy": ("test error (%)", 10_000, (0.5, 0.6, 0.7, 0.8, 1.0, 1.2)),
+    "train_accuracy": ("training error (%)", 60_000, (0.05, 0.1, 0.2, 0.4, 0.8)),
+}
 
 
 def error_against_time(runs: Runs, timing: Timing) -> Figure:
-    """Test error in percent after the last epoch against seconds per epoch, both as logarithms; a mark for each seed.
+    """Error in percent after the last epoch against seconds per epoch, both as logarithms; a mark for each seed.
 
-    A shape and a colour for the solver, hollow where the gradient is direct, filled where it is the adjoint's; a bar
-    is the 95 % interval of the mean error over images, an arrow leads from each direct gradient to its adjoint. Grey
-    crosses are networks without an ODE.
+    Test images above, training images below. A shape and a colour for the solver, hollow where the gradient is direct,
+    filled where it is the adjoint's; a bar is the 95 % interval of the mean error over images, an arrow leads from each
+    direct gradient to its adjoint. Grey crosses are networks without an ODE.
     """
     seconds = {case: quartiles[1] for case, quartiles in seconds_per_epoch(timing).items()}
-    figure, (ax,) = panels(1, height=4.2)
-    for solver, color, marker in zip(_SOLVERS, COLORS, MARKERS):
-        ends = []
-        for gradient in ("direct", "adjoint"):
-            case = f"{gradient}-{solver}"
-            _marks(ax, seconds[case], runs[case], color, marker, hollow=gradient == "direct")
-            ends.append((seconds[case], _error(mean(final(runs[case])))))
-        ax.annotate("", xy=ends[1], xytext=ends[0], arrowprops={"arrowstyle": "->", "color": color, "lw": 1.2})
-        ax.plot([], [], marker, color=color, label=_NAMES.get(solver, solver))
-    for case in _CONTROLS:
-        _marks(ax, seconds[case], runs[case], "gray", "x", hollow=False)
-        ax.annotate(case, (seconds[case], _error(mean(final(runs[case])))), (6, 6), textcoords="offset points", size=8)
-    ax.set(xscale="log", yscale="log", xlabel="seconds per epoch", ylabel="test error (%)")
-    _plain_ticks(ax, [0.5, 0.6, 0.7, 0.8, 1.0, 1.2], [20, 30, 50, 100, 200, 400])
-    kinds = [Line2D([], [], color="black", marker="o", ls="", mfc=mfc) for mfc in ("none", "black")]
-    first = ax.legend(loc="upper right", fontsize=8, ncols=2)
-    ax.add_artist(first)
-    ax.legend(kinds, ["direct", "adjoint"], loc="upper center", fontsize=8)
+    figure, axes = subplots(2, 1, figsize=(7.2, 7.0), sharex=True)
+    for ax, (name, (label, images, ticks)) in zip(axes[:, 0], _ERRORS.items()):
+        for solver, color, marker in zip(SOLVERS, COLORS, MARKERS):
+            ends = [
+                _marks(ax, seconds[case], runs[case], name, images, color, marker, inside)
+                for case, inside in ((f"direct-{solver}", "none"), (f"adjoint-{solver}", color))
+            ]
+            ax.annotate("", xy=ends[1], xytext=ends[0], arrowprops={"arrowstyle": "->", "color": color, "lw": 1.2})
+            ax.plot([], [], marker, color=color, label=SOLVERS[solver])
+        for case in _CONTROLS:
+            at = _marks(ax, seconds[case], runs[case], name, images, "gray", "x", "gray")
+            ax.annotate(case, at, (6, 6), textcoords="offset points", size=8)
+        ax.set(xscale="log", yscale="log", ylabel=label)
+        _plain_ticks(ax, ticks, _SECONDS)
+    axes[1, 0].set(xlabel="seconds per epoch")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    kinds = [Line2D([], [], color="black", marker="o", ls="", mfc=inside) for inside in ("none", "black")]
+    figure.legend([*handles, *kinds], [*labels, "direct", "adjoint"], loc="outside upper center", ncols=4, fontsize=8)
     return figure
 
 
@@ -54,14 +56,17 @@ def _error(accuracy: float) -> float:
     return 100 * (1 - accuracy)
 
 
-def _marks(ax: Axes, x: float, runs: Sequence[Run], color: str, marker: str, hollow: bool) -> None:
-    accuracies = final(runs)
+def _marks(
+    ax: Axes, x: float, runs: Sequence[Run], name: str, images: int, color: str, marker: str, inside: str
+) -> tuple[float, float]:
+    """Draw the errors of some runs and the interval of their mean; where that is."""
+    accuracies = final(runs, name)
     middle = mean(accuracies)
-    low, high = share_interval(middle, _TEST_IMAGES)
+    low, high = share_interval(middle, images)
     bar = [[_error(middle) - _error(high)], [_error(low) - _error(middle)]]
     ax.errorbar(x, _error(middle), yerr=bar, color=color, linewidth=1, marker="", alpha=0.6)
-    inside = "none" if hollow else color
     ax.plot([x] * len(accuracies), [_error(a) for a in accuracies], marker, color=color, mfc=inside, markersize=5)
+    return x, _error(middle)
 
 
 def _plain_ticks(ax: Axes, y: Sequence[float], x: Sequence[float] = ()) -> None:

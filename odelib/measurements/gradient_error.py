@@ -41,6 +41,7 @@ class GradientErrorRow:
     state_error: float
     state_cosine: float
     theta_gap: float  # relative distance from the direct gradient of the same forward solve
+    theta_gap_cosine: float  # of the angle to it
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,7 @@ def measure_gradient_error(subject: Subject, images: int = 32, cases: slice = sl
                 relative(ours.state, problem.exact.state),
                 cosine(ours.state, problem.exact.state),
                 relative(ours.theta, direct.theta.double()),
+                cosine(ours.theta, direct.theta.double()),
             )
         )
     environment = Environment.here(subject.device, __name__)

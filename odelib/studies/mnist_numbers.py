@@ -10,7 +10,7 @@ from odelib.measurements.work_precision import WorkPrecision
 from odelib.studies.mnist import (
     GRADIENT,
     SOLVERS,
-    as_good_as_direct,
+    as_close_as_direct,
     by_setting,
     closest,
     cost,
@@ -97,6 +97,7 @@ def _of_memory(memory: Memory) -> dict[str, str]:
         "mb-evaluation": f"{memory.evaluation_bytes / 1e6:.1f}",
         "states-evaluation": f"{memory.evaluation_bytes / memory.state_bytes:.1f}",
         "mb-slope": f"{per_evaluation / 1e6:.1f}",
+        "mb-besides": f"{(direct.kept - direct.nfe_forward * per_evaluation) / 1e6:.0f}",
         "memory-nfe": str(direct.nfe_forward),
         "gigabytes-imagenet": f"{direct.kept * imagenet / 1e9:.0f}",
     }
@@ -105,7 +106,7 @@ def _of_memory(memory: Memory) -> dict[str, str]:
 def _of_loss_scale(scale: LossScale) -> dict[str, str]:
     one = only(scale.rows, gradient="adjoint", scale=1)
     found = {
-        "scale-rms": f"{one.adjoint_rms:.0e}",
+        "scale-rms": f"{one.adjoint_rms:.1e}",
         "scale-below": f"{scale.tolerance / one.adjoint_rms:,.0f}",
         "scale-forward": str(one.nfe_forward),
         "scale-one": str(one.nfe_backward),
@@ -127,12 +128,17 @@ def _of_errors(errors: GradientError) -> dict[str, str]:
         **{f"wrong-{solver}": f"{row[f'adjoint-{solver}'].theta_gap:.0%}" for solver in SOLVERS},
         "cosine-euler": f"{row['adjoint-euler'].theta_cosine:.2f}",
         "cosine-direct-euler": f"{row['direct-euler'].theta_cosine:.2f}",
+        "cosine-own-euler": f"{row['adjoint-euler'].theta_gap_cosine:.2f}",
+        "error-images": str(errors.images),
         "reference-error": f"{errors.reference_error:.1%}",
     }
 
 
 def _of_tolerances(backward: BackwardTolerance, work: WorkPrecision) -> dict[str, str]:
-    settings, good = by_setting(backward), as_good_as_direct(backward)
+    settings = by_setting(backward)
+    of_theta, good = (
+        as_close_as_direct(backward, *errors) for errors in (("theta_error",), ("theta_error", "state_error"))
+    )
     plain = {name: settings[rtol, None] for name, rtol in (("direct", None), ("loose", 1e-3), ("tight", 1e-4))}
     share = settings[1e-3, 1e-3]
     errors = {name: mean(row.theta_error for row in rows) for name, rows in plain.items()}
@@ -141,7 +147,8 @@ def _of_tolerances(backward: BackwardTolerance, work: WorkPrecision) -> dict[str
         **{f"backward-{name}-error": f"{error:.1%}" for name, error in errors.items()},
         "backward-batches": str(len(plain["direct"])),
         "backward-loose-cost": f"{cost(plain['loose']):.2f}",
-        "backward-good-cost": f"{cost(good):.2f}",
+        **{f"backward-{name}-cost": f"{cost(rows):.2f}" for name, rows in (("theta", of_theta), ("good", good))},
+        "backward-theta-nfe": f"{mean(row.nfe_backward for row in of_theta):.0f}",
         "backward-good-nfe": f"{mean(row.nfe_backward for row in good):.0f}",
         "backward-share-nfe": f"{mean(row.nfe_backward for row in share):.0f}",
         "work-adaptive": adaptive,
