@@ -270,7 +270,6 @@ def full_numbers(runs: Runs) -> dict[str, str]:
     for name, (one, other) in COMPARED.items():
         numbers[f"full-{name}"] = ", ".join(signed([middle]) for middle, *_ in compared(runs, one, other))
     numbers["full-short"] = f"{85 - 100 * at_the_end(runs['odenet']):.1f}"
-    numbers["full-time"] = f"{at_the_end(runs['odenet'], 'seconds') / at_the_end(runs['resnet-1'], 'seconds'):.1f}"
     numbers["full-fall"] = " and ".join(f"{points:.1f}" for points in falls_behind(runs["odenet-norm-batch"]))
     return numbers
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from odelib.config import Config
 from odelib.studies.cifar10 import FULL, NETWORKS, compared
 from odelib.studies.study import Case, Study
-from odelib.studies.summary import Runs, signed
+from odelib.studies.summary import Runs, accuracy, signed
 
 FASHION_MNIST: dict[str, Config] = {
     name: replace(FULL[name], dataset="fashion-mnist", epochs=3) for name in ("odenet", "resnet-1")
@@ -58,8 +58,12 @@ def comparisons(clothes: Runs, tiny: Runs) -> dict[str, tuple[float, float, floa
 
 
 def numbers(clothes: Runs, tiny: Runs) -> dict[str, str]:
-    """What the text says: `comparisons`, each with its interval."""
-    said = {}
+    """What the text says: accuracies in percent, and `comparisons`, each with its interval."""
+    said = {
+        f"{name}-{case}": accuracy(found, digits=1)
+        for name, runs in (("clothes", clothes), ("tiny", tiny))
+        for case, found in runs.items()
+    }
     for name, (difference, low, high) in comparisons(clothes, tiny).items():
         said[name] = signed([difference])
         said[f"{name}-interval"] = f"{signed([low])} to {signed([high])}"

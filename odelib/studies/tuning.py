@@ -243,6 +243,8 @@ def tuning_numbers(runs: Runs) -> dict[str, str]:
         "runs": str(len(list(all_runs(runs)))),
         "environments": machines(all_runs(runs)),
         "changes": str(len(one_factor()["odenet"])),
+        "standing": str(len(standing(runs)[1])),
+        "standing-all": str(sum(row[-1] == "yes" for row in standing(runs)[1])),
         "chance": f"{0.05 * len(one_factor()['odenet']):.1f}",
         "deviation": f"{spread:.2f}",
         "freedom": str(freedom),
