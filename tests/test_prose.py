@@ -55,7 +55,7 @@ ALLOWED: dict[str, dict[str, str]] = {
         "76.2 % with BatchNorm": PUBLISHED,
         "reached 93.1 %": PUBLISHED,
     },
-    "play": {"less than 1 %": "a question, not an answer"},
+    "play": {"below 1 %": "a question, not an answer"},
     "resnet-to-ode": {"81 points through": "points of a grid"},
     "setup": {
         "after 12 hours": PUBLISHED,
