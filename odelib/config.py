@@ -63,6 +63,7 @@ class Config(Training, Solver, Network, Selection):
 ADDED = (
     "train_images", "time", "norm", "activation", "block_dropout", "extra_channels", "order", "scales", "kinetic",
     "jacobian", "library", "warm_start", "bf16", "products", "stem_bf16",
+    "stop_at_t1",
 )  # fmt: skip
 
 PRESETS = {
