@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from odelib import count_parameters, count_saved_bytes, load_weights
-from odelib.book.block_figures import scaled_eigenvalues
+from odelib.book.block_figures import scaled_eigenvalues, step_factor
 from odelib.book.layer_figures import error_bars, flow_data
 from odelib.book.pages import FIGURES
 from odelib.book.plots import class_plane
@@ -189,7 +189,9 @@ def test_a_drawing_is_one_svg_without_colours_of_its_own(name):
 
 
 def test_eigenvalues_are_drawn_with_the_region_of_the_method():
-    """dopri5 is stable on the real axis down to -3.31."""
+    """dopri5 is stable on the real axis down to -3.31, and of order 5."""
+    small = torch.tensor([-0.01 + 0.01j, 0.02j], dtype=torch.complex128)
+    assert (step_factor(DOPRI5, small) - small.exp()).abs().max() < 1e-11
     cloud = torch.tensor([0.5 + 1j, -1 - 1j])
     (ax,) = scaled_eigenvalues(DOPRI5, {"some": cloud}).axes
     line = np.concatenate([path.vertices for path in ax.collections[0].get_paths()])
