@@ -122,9 +122,12 @@ class Evaluate:
         device = _device(self.device)
         model, trained = load_weights(self.weights)
         asked = {name: getattr(self, name) for name in ("dataset", "library", "method", "rtol", "atol", "step_size")}
-        # These two are matters of training, and do not go with every solver.
-        trained = replace(trained, warm_start=False, gradient="direct")
-        if self.method and self.method in LIBRARIES[self.library or trained.library].adaptive:
+        library = self.library or trained.library
+        adaptive = (self.method or trained.method) in LIBRARIES[library].adaptive
+        # The first two are matters of training, and do not go with every solver; nor does the third.
+        stop_at_t1 = trained.stop_at_t1 and adaptive and library == "torchdiffeq"
+        trained = replace(trained, warm_start=False, gradient="direct", stop_at_t1=stop_at_t1)
+        if adaptive:
             trained = replace(trained, step_size=None)  # belongs to the fixed grid of training
         config = replace(trained, **{name: value for name, value in asked.items() if value is not None})
         change_solver(model, config.part(Solver))

@@ -62,7 +62,7 @@ class Config(Training, Solver, Network, Selection):
 # Options that came after the first records. At their default they are not in the digest, so that names stay.
 ADDED = (
     "train_images", "time", "norm", "activation", "block_dropout", "extra_channels", "order", "scales", "kinetic",
-    "jacobian", "library", "warm_start", "bf16", "products", "stem_bf16", "groups",
+    "jacobian", "library", "warm_start", "bf16", "products", "stem_bf16", "groups", "stop_at_t1",
 )  # fmt: skip
 
 PRESETS = {

@@ -330,6 +330,8 @@ def rows():
     yield "train --products --bf16", "products need 32-bit numbers; take them, or bf16"
     yield "train --products --rtol 1e-6", "products, which round, need tolerances of at least 0.0001"
     yield "train --warm-start", "warm_start is for adaptive methods of library odelib"
+    yield "train --method rk4 --stop-at-t1", "stop_at_t1 is for adaptive methods of library torchdiffeq"
+    yield "train --library odelib --stop-at-t1", "stop_at_t1 is for adaptive methods of library torchdiffeq"
     yield "train --dataset ''", "dataset must be a text that is not empty"
     yield "train --dataset 'a\nb'", r"dataset must be a printable text, got 'a\nb'"
     yield "train --dataset mnits", "no data set 'mnits'"

@@ -176,6 +176,12 @@ def test_weights_trained_with_the_seminorm_are_evaluated_with_a_fixed_grid(mnist
     assert "NFE 1.0" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("words", [[], ["--method", "euler"], ["--method", "bosh3", "--library", "odelib"]])
+def test_weights_trained_without_steps_past_the_end_are_evaluated_by_any_solver(mnist_root, tmp_path, words):
+    assert train(tmp_path, "--method", "bosh3", "--stop-at-t1") == 0
+    assert main(["evaluate", str(tmp_path / "a-seed0.safetensors"), *words, "--device", "cpu"]) == 0
+
+
 def test_weights_trained_on_a_grid_are_evaluated_with_an_adaptive_method(mnist_root, tmp_path, capsys):
     assert train(tmp_path, "--method", "rk4", "--step-size", "0.25") == 0
     capsys.readouterr()

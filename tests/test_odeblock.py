@@ -412,6 +412,77 @@ def test_times_that_do_not_run_from_t0_towards_t1_are_refused(t0, t1, times):
         ODEBlock(Growth(), t0=t0, t1=t1).trajectory(start(), torch.tensor(times))
 
 
+# Steps past the end
+
+
+class Turning(nn.Module):
+    """A smooth dynamics of 8 numbers with weights, which changes with time."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(8, 32), nn.Tanh(), nn.Linear(32, 8)).double()
+        self.times = []
+
+    def forward(self, t, z):
+        self.times.append(t.item())
+        return 2 * torch.cos(2 * t) * self.net(z)
+
+
+@pytest.mark.parametrize("gradient", ["direct", "adjoint", "seminorm"])
+@pytest.mark.parametrize("t0, t1", [(0.0, 1.0), (0.1, 0.7), (1.0, -1.0)])
+def test_with_stop_at_t1_nothing_is_evaluated_past_the_ends(gradient, t0, t1):
+    """0.1 and 0.7 are other numbers in float32 than in Python: there, too, the last step ends where it should."""
+    for dtype, stop_at_t1 in ((torch.float64, True), (torch.float32, True), (torch.float64, False)):
+        f = Turning()
+        f.net.to(dtype)
+        block = ODEBlock(f, Solver(gradient=gradient, stop_at_t1=stop_at_t1), t0=t0, t1=t1)
+        z = start(16, 8).to(dtype).requires_grad_()
+        beyond = []
+        for solve in (lambda: block(z), lambda: block.trajectory(z, torch.linspace(t0, t1, 4, dtype=dtype))):
+            f.times.clear()
+            end = solve()
+            there, count = list(f.times), len(f.times)
+            end.sum().backward()
+            back = f.times[count:]
+            beyond += [max((t - t1) * (t1 - t0) for t in there), max([(t0 - t) * (t1 - t0) for t in back], default=-1)]
+            assert not stop_at_t1 or abs(max(there, key=lambda t: abs(t - t0)) - t1) < 1e-7
+        assert all(far < 1e-7 for far in beyond) is stop_at_t1
+
+
+@pytest.mark.parametrize("gradient", ["direct", "adjoint"])
+@pytest.mark.parametrize("tolerance", [1e-2, 1e-3, 1e-4, 1e-5])
+def test_with_stop_at_t1_the_gradient_of_a_smooth_dynamics_is_closer_at_no_cost(gradient, tolerance):
+    """Than torchdiffeq's, which takes the gradient through a polynomial, or starts and ends the adjoint with one."""
+    torch.manual_seed(1)
+    f, z = Turning(), start(16, 8)
+
+    def differentiate(solver):
+        f.zero_grad()
+        block, z0 = ODEBlock(f, solver), z.clone().requires_grad_()
+        with count_evaluations(block) as seen:
+            block(z0).square().sum(dim=1).mean().backward()
+        return torch.cat([z0.grad.flatten(), *(p.grad.flatten() for p in f.parameters())]), seen.n
+
+    exact, _ = differentiate(Solver("dopri8", 1e-12, 1e-12))
+    past, stopped = (
+        differentiate(Solver("dopri5", tolerance, tolerance, gradient=gradient, stop_at_t1=stop))
+        for stop in (False, True)
+    )
+    assert (stopped[0] - exact).norm() < (past[0] - exact).norm() / 3
+    assert stopped[1] <= past[1]
+
+
+def test_a_trajectory_with_stop_at_t1_is_that_of_forward():
+    block, z = ODEBlock(Bend(), Solver(rtol=1e-4, atol=1e-4, stop_at_t1=True)), start()
+    with count_evaluations(block) as many:
+        states = block.trajectory(z, torch.linspace(0, 1, 7))
+    assert torch.equal(states[-1], block(z)) and many.n == nfe(block, z)
+    times = torch.linspace(0, 1.5, 4)
+    exact = ODEBlock(Bend(), Solver(rtol=1e-9, atol=1e-9)).trajectory(z, times)
+    fine = replace(block.solver, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(ODEBlock(Bend(), fine).trajectory(z, times), exact, rtol=0, atol=1e-3)
+
+
 # What it refuses
 
 
@@ -447,6 +518,8 @@ WRONG = [
     (dict(method="rk4", step_size=-0.5), "step_size must be positive, got -0.5"),
     (dict(method="rk4", gradient="seminorm"), "'rk4' chooses none, take 'adjoint'"),
     (dict(method="scipy_solver"), "unknown method 'scipy_solver'; choose from .*dopri5"),
+    (dict(method="rk4", stop_at_t1=True), "stop_at_t1 is for adaptive methods of library torchdiffeq; all others end"),
+    (dict(library="odelib", stop_at_t1=True), "stop_at_t1 is for adaptive methods of library torchdiffeq"),
 ]
 
 

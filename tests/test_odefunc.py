@@ -114,3 +114,58 @@ def test_f_leaves_the_state_alone():
 def test_wrong_shapes_and_types_are_refused_while_testing(t, z):
     with pytest.raises(jaxtyping.TypeCheckError):
         ODEfunc(8)(t, z)
+
+
+class Concatenated(torch.nn.Module):
+    """The time as one more channel of the input, under the name that odenet_mnist.py gives its weights."""
+
+    def __init__(self, channels, channels_out):
+        super().__init__()
+        self._layer = torch.nn.Conv2d(channels + 1, channels_out, kernel_size=3, padding=1)
+
+    def forward(self, t, z):
+        return self._layer(torch.cat([torch.full_like(z[:, :1], t.item()), z], dim=1))
+
+
+def test_weights_of_the_example_fit_under_other_names():
+    """As page odefunc says: `_layer` there is `conv` here, and all else has the same name and shape."""
+    theirs, ours = perturbed(ODEfunc(64, convolution=Concatenated)), ODEfunc(64)
+    ours.load_state_dict({name.replace("._layer.", ".conv."): w for name, w in theirs.state_dict().items()})
+    t, z = torch.tensor(0.7), torch.randn(2, 64, 6, 6)
+    torch.testing.assert_close(ours(t, z), theirs(t, z), rtol=0, atol=1e-4)
+
+
+def test_no_weights_of_the_convolutions_make_the_state_faster():
+    f = ODEfunc(64)
+    for conv in (f.conv1.conv, f.conv2.conv):
+        conv.weight.data = 100 * torch.randn_like(conv.weight)
+    velocity = f(torch.tensor(0.0), torch.randn(4, 64, 6, 6))
+    assert (velocity.flatten(1).pow(2).mean(dim=1).sqrt() <= 1 + 1e-6).all()
+
+
+def test_factors_between_a_norm_and_the_convolution_behind_it_change_nothing():
+    """128 exact idle directions: ReLU passes positive factors on."""
+    f, t, z = perturbed(ODEfunc(64)).double(), torch.tensor(0.3).double(), torch.randn(2, 64, 6, 6).double()
+    before = f(t, z)
+    with torch.no_grad():
+        for norm, conv in ((f.norm1, f.conv1.conv), (f.norm2, f.conv2.conv)):
+            factors = 2 * torch.rand(64).double() + 0.5
+            norm.weight *= factors
+            norm.bias *= factors
+            conv.weight[:, 1:] /= factors[:, None, None]
+    torch.testing.assert_close(f(t, z), before, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("norm, keeps", [(group_norm, True), (torch.nn.BatchNorm2d, False)])
+def test_the_promises_of_a_norm(norm, keeps):
+    """Within a solve both give what they gave. For an image alone, after other calls, and in evaluation, one does."""
+    f, t, z = perturbed(ODEfunc(8, norm=norm)).train(), torch.tensor(0.0), torch.randn(6, 8, 5, 5)
+    first = f(t, z)
+    evaluated = f.eval()(t, z)
+    f.train()
+    for scale in (0.5, 2.0, 3.0):
+        f(t, scale * z)
+    assert torch.equal(f(t, z), first)
+    alone, evaluated_again = f(t, z[:2]), f.eval()(t, z)
+    found = [(a - b).abs().max() for a, b in ((alone, first[:2]), (evaluated_again, evaluated), (evaluated, first))]
+    assert [bool(difference < 1e-5) for difference in found] == [keeps] * 3

@@ -122,6 +122,7 @@ CASES = dict(
     gradient=dict(gradient="adjoint"),
     library=dict(library="odelib", gradient="checkpoint"),
     warm_start=dict(ADAPTIVE, warm_start=True),
+    stop_at_t1=dict(method="bosh3", rtol=0.1, atol=0.1, stop_at_t1=True),
     bf16=dict(bf16=True),
     products=dict(products=True),
     augment=dict(augment="crop-flip"),
