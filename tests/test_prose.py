@@ -49,12 +49,6 @@ ALLOWED: dict[str, dict[str, str]] = {
         r"0.01 \cdot 70 = 70\,\%": COUNTED,
         "from 70 percent to below one percent": COUNTED,
     },
-    "odefunc": {
-        "93.0 % with LayerNorm": PUBLISHED,
-        "92.7 % with no normalisation": PUBLISHED,
-        "76.2 % with BatchNorm": PUBLISHED,
-        "reached 93.1 %": PUBLISHED,
-    },
     "play": {"below 1 %": "a question, not an answer"},
     "resnet-to-ode": {"81 points through": "points of a grid"},
     "setup": {
