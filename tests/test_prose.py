@@ -1,6 +1,7 @@
 """Prose: a measured number on a page, in a caption or in an alt text is handed over by a cell, never typed."""
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -110,3 +111,11 @@ def test_every_exception_is_needed_and_has_its_reason():
         for words, reason in exceptions.items():
             assert re.search(re.escape(words).replace(r"\ ", r"\s+"), text) and MEASURED.search(words), words
             assert len(reason) > 5
+
+
+def test_a_next_page_that_is_named_is_that_of_the_table_of_contents():
+    order = re.findall(r"file: (\S+)", (BOOK.parent / "_toc.yml").read_text(encoding="utf-8"))
+    for page, following in pairwise(order):
+        (last,) = re.findall(r"[^\n]+\Z", (BOOK / f"{page}.md").read_text(encoding="utf-8").strip())
+        named = re.match(r"Next: .*?\]\(([\w-]+)\.md\)", last)
+        assert not named or named[1] == following, page
