@@ -299,11 +299,11 @@ def test_the_block_can_be_rebuilt_from_its_end(network, few):
     assert relative(back, few) < 0.1
 
 
-def test_a_digit_crosses_hundreds_of_kinks_and_none_at_rest(network, few):
+def test_a_digit_crosses_more_than_a_thousand_kinks_and_none_at_rest(network, few):
     inputs = relu_inputs(network.block.f, few[:2], torch.linspace(0, 1, 201, dtype=DOUBLE))
     assert inputs.shape == (201, 2, 4608)
     switches = inputs.sign().diff(dim=0) != 0
-    assert (switches.sum(dim=(0, 2)) > 300).all()
+    assert (switches.sum(dim=(0, 2)) > 1000).all()
     assert inputs.diff(dim=0)[switches].abs().min() > 0
 
 
@@ -355,6 +355,64 @@ def test_on_a_smooth_field_direct_is_far_better_when_the_last_step_ends_at_the_e
     errors, nfe = gradient_errors(f, z0, w, 1e-11)
     assert (errors["direct"] > 3 * errors["no overshoot"]).all()
     assert all(stopped <= plain for stopped, plain in zip(nfe["no overshoot"], nfe["direct"]))
+
+
+@pytest.mark.parametrize("rate", (10, 100, 1000))
+def test_what_follows_a_cosine_at_a_large_rate_is_off_by_one_over_the_rate(rate):
+    times = torch.linspace(0, 5, 101, dtype=DOUBLE)
+    start = torch.ones(1, dtype=DOUBLE)
+    path = solvers.odeint(lambda t, z: -rate * (z - torch.cos(t)), start, times, rtol=1e-7, atol=1e-7)
+    assert (rate * (path[:, 0] - times.cos()).abs().max()).item() == pytest.approx(1, abs=0.05)
+
+
+class Bend(nn.Module):
+    """The smooth equation of the page on the inside of solvers, which notes where torchdiffeq's steps begin."""
+
+    def __init__(self):
+        super().__init__()
+        self.grid = []
+
+    def forward(self, t, z):
+        return torch.sin(6 * t) * 3 * torch.cos(2 * z) + z.flip(-1)
+
+    def callback_accept_step(self, t, z, h):
+        self.grid.append(t.item())
+
+
+def first_step(f, z, size):
+    """The first step that torchdiffeq guesses: it asks at 0, at a short way ahead, and at a fifth of the step."""
+    asked = []
+    with torch.no_grad():
+        torchdiffeq.odeint(lambda t, z: asked.append(t.item()) or f(t, z), z, UNIT, rtol=size, atol=size)
+    return 5 * asked[2]
+
+
+def test_torchdiffeq_differentiates_its_first_step_and_no_later_one():
+    torch.manual_seed(0)
+    f, z0, stop = Bend(), torch.randn(4, 3, dtype=DOUBLE).requires_grad_(), {"step_t": UNIT[1:]}
+
+    def of_start(solve, *args, **options):
+        return torch.autograd.grad(solve(f, z0, *args, **options)[-1].sum(), z0)[0]
+
+    whole = of_start(torchdiffeq.odeint, UNIT, options=stop, **tolerance(1e-2))
+    f.grid.clear()
+    held = of_start(
+        torchdiffeq.odeint, UNIT, options={**stop, "first_step": first_step(f, z0, 1e-2)}, **tolerance(1e-2)
+    )
+    grid = torch.tensor([*f.grid, 1.0], dtype=DOUBLE)
+    by_hand = of_start(solvers.odeint, grid, method=replace(solvers.DOPRI5, error=None))
+    assert len(f.grid) == 3 and relative(held, by_hand) < 1e-10
+    assert 0.01 < relative(whole, held) < 0.1
+
+
+def test_on_the_trained_block_the_derivative_of_the_first_step_hardly_matters(network, few, loss_gradient):
+    f = network.block.f
+    for size in (1e-2, 1e-3, 1e-4):
+        steps = ({}, {"options": {"first_step": first_step(f, few, size)}})
+        ends = [torchdiffeq.odeint(f, few, UNIT, **tolerance(size), **more)[-1] for more in steps]
+        whole, held = (torch.autograd.grad((loss_gradient * end).sum(), list(f.parameters())) for end in ends)
+        whole, held = (torch.cat([part.flatten() for part in parts]) for parts in (whole, held))
+        assert 0 < relative(whole, held) < 1e-3
 
 
 def test_an_output_time_costs_a_solve_on_the_way_back_and_nothing_on_the_way_there():
