@@ -125,7 +125,7 @@ def _of_loss_scale(scale: LossScale) -> dict[str, str]:
 def _of_errors(errors: GradientError) -> dict[str, str]:
     row = {row.case: row for row in errors.rows}
     return {
-        **{f"wrong-{solver}": f"{row[f'adjoint-{solver}'].theta_gap:.0%}" for solver in SOLVERS},
+        **{f"wrong-{solver}": f"{row[f'adjoint-{solver}'].theta_gap:.0%}" for solver in (*SOLVERS, "rk4-4")},
         "cosine-euler": f"{row['adjoint-euler'].theta_cosine:.2f}",
         "cosine-direct-euler": f"{row['direct-euler'].theta_cosine:.2f}",
         "cosine-own-euler": f"{row['adjoint-euler'].theta_gap_cosine:.2f}",
