@@ -329,9 +329,12 @@ def test_a_wrong_gradient_costs_nothing_that_could_be_seen_but_for_one_euler_ste
 
 
 def test_the_adjoint_is_slower(measured):
-    quartiles = mnist.seconds_per_epoch(measured["timing"])
-    for method in ("dopri5", "rk4", "euler"):
-        assert quartiles[f"adjoint-{method}"][0] > quartiles[f"direct-{method}"][2]
+    """In the median, and in most rounds, in which the two were timed one after the other."""
+    seconds = {row.case: row.seconds for row in measured["timing"].rows}
+    for solver in mnist.SOLVERS:
+        adjoint, direct = (seconds[f"{gradient}-{solver}"] for gradient in ("adjoint", "direct"))
+        assert sorted(adjoint)[len(adjoint) // 2] > sorted(direct)[len(direct) // 2]
+        assert sum(a > d for a, d in zip(adjoint, direct)) > 0.6 * len(adjoint)
 
 
 def test_the_solver_sets_the_time(measured):
