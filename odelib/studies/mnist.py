@@ -240,7 +240,7 @@ def as_close_as_direct(
     return min(close, key=lambda rows: mean(row.nfe_backward for row in rows))
 
 
-def closest(record: WorkPrecision, most: float, adaptive: bool) -> tuple[str, float, float]:
+def closest(record: WorkPrecision, most: int, adaptive: bool) -> tuple[str, float, float]:
     """Of the adaptive methods, or of the fixed grids, that with the smallest error of dL/dtheta, the mean over the
     batches, among those with at most so many evaluations: its name, NFE, error."""
     found: dict[tuple[object, ...], list[tuple[float, float]]] = {}

@@ -139,7 +139,7 @@ def _of_tolerances(backward: BackwardTolerance, work: WorkPrecision) -> dict[str
     of_theta, good = (
         as_close_as_direct(backward, *errors) for errors in (("theta_error",), ("theta_error", "state_error"))
     )
-    plain = {name: settings[rtol, None] for name, rtol in (("direct", None), ("loose", 1e-3), ("tight", 1e-4))}
+    plain = {name: settings[rtol, None] for name, rtol in (("direct", None), ("loose", 1e-3))}
     share = settings[1e-3, 1e-3]
     errors = {name: mean(row.theta_error for row in rows) for name, rows in plain.items()}
     (adaptive, _, adaptive_error), (fixed, _, fixed_error) = (closest(work, 16, a) for a in (True, False))
