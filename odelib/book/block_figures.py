@@ -16,7 +16,7 @@ def step_factor(method: Tableau, zeta: Tensor) -> Tensor:
 
 
 def scaled_eigenvalues(method: Tableau, clouds: Mapping[str, Tensor]) -> Figure:
-    """Products of a step size and eigenvalues, a cloud for each name, and the line around the method's region |R| <= 1.
+    """Products of a step size and eigenvalues, a cloud for each name, and the line around the method's region of stability.
 
     The clouds are complex (n,); R is `step_factor`.
     """

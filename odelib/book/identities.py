@@ -32,6 +32,7 @@ class Field(nn.Module):
         self.activation, self.clock = activation, 0.0 if autonomous else 1.0
 
     def forward(self, t: Float[Tensor, ""], z: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3"]:
+        """The velocity at time t of the state z."""
         time = self.clock * t * torch.ones_like(z[..., :1])
         return 2 * self.outer(self.activation(2 * self.inner(torch.cat([z, time], dim=-1))))
 
