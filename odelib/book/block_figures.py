@@ -16,9 +16,9 @@ def step_factor(method: Tableau, zeta: Tensor) -> Tensor:
 
 
 def scaled_eigenvalues(method: Tableau, clouds: Mapping[str, Tensor]) -> Figure:
-    """Products of a step size and eigenvalues, a cloud for each name, and the line around the method's region of stability.
+    """Products of a step size and eigenvalues, a cloud for each name, and the line around the region of stability.
 
-    The clouds are complex (n,); R is `step_factor`.
+    The clouds are complex (n,); the region is where the `step_factor` of the method has at most the absolute value 1.
     """
     real, imaginary = torch.meshgrid(
         torch.linspace(-4.2, 1.8, 200).double(), torch.linspace(-3.2, 3.2, 200).double(), indexing="xy"
