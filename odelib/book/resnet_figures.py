@@ -20,7 +20,8 @@ def leaps_over_a_field(
 ) -> Figure:
     """A panel for each title: arrows along the velocity, all of one length, and the paths of n points with their stops.
 
-    The panels show the points of the plane whose coordinates are at most `reach` from 0. A ring marks where a path begins.
+    The panels show the points of the plane whose coordinates are at most `reach` from 0. A ring marks where a path
+    begins.
     """
     across, up = reach
     grid = torch.cartesian_prod(torch.linspace(-across, across, 15), torch.linspace(-up, up, 11))
