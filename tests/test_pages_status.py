@@ -90,6 +90,8 @@ def state(folder) -> list:
 
 
 def test_a_stale_measurement_is_marked_with_the_reason_if_one_is_known(folder):
+    path = folder / "mnist-gradients" / "timing.json"
+    change(path, MEASUREMENTS["timing"].record, sources=None, commit=None, settings=None)
     assert state(folder)[2:] == ["–", "–", "stale"]
     assert cells(Status.read(folder).why_stale()) == [["mnist-gradients/timing", "not known"]]
     reasons = {"mnist-gradients/timing.json": "the time channel is <fused> now"}
@@ -153,7 +155,7 @@ def test_every_text_of_a_record_goes_through_it(folder):
     change(path, Run, hardware=script, date=script, commit=script, settings=(script,), torch=script)
     timing = folder / "mnist-gradients" / "timing.json"
     note = Confirmation(script, script, script, "old")
-    change(timing, MEASUREMENTS["timing"].record, hardware=script, date=script, confirmed=(note,))
+    change(timing, MEASUREMENTS["timing"].record, hardware=script, date=script, sources="old", confirmed=(note,))
     path.rename(path.with_name("<b>-seed0.json"))
     (folder / "stale.json").write_text(json.dumps({"mnist-gradients/timing.json": script}))
     status = Status.read(folder)

@@ -15,7 +15,7 @@ from odelib import ODEBlock, Solver, count_evaluations, count_saved_bytes, load_
 from odelib.book.identities import Field, relu_inputs
 from odelib.errors import OptionError
 from odelib.records import RESULTS
-from odelib.studies import STUDIES, mnist
+from odelib.studies import STUDIES, mnist_numbers
 
 DOUBLE = torch.float64
 UNIT = torch.tensor([0.0, 1.0], dtype=DOUBLE)
@@ -483,7 +483,7 @@ def test_the_adjoints_memory_grows_with_the_output_times_and_that_of_direct_with
 
 def test_the_answers_speak_of_stored_runs():
     study = STUDIES["mnist-gradients"]
-    numbers = mnist.faq_numbers(study.runs(), study.measured("timing"), study.measured("memory"))
+    numbers = mnist_numbers.faq_numbers(study.runs(), study.measured("timing"), study.measured("memory"))
     least, most = map(float, numbers["ratio"].split(" to "))
     assert 0.5 < least < most and float(numbers["slower"]) > 1  # no half; for memory, not for speed
     (run,) = study.runs()["none"]

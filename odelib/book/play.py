@@ -24,7 +24,7 @@ WORKER = ("bytes", "network", "solve", "answer")  # the scripts that compute; th
 LINKS = {  # the questions that the buttons ask: where the book answers each, as page, heading
     "clock": ("odefunc", "How much does the trained network use its clock?"),
     "euler": ("adjoint-vs-direct", "Trained with one solver, tested with another"),
-    "block": ("layers", "Who did the work?"),
+    "block": ("layers", "Who does the work?"),
 }
 PLANE = 300  # test digits that define the plane, as in `front.flow_of_digits`
 CROWD = 100  # of them are shown
