@@ -223,7 +223,7 @@ def test_links_lead_to_headings(data):
     for page, title in play.LINKS.values():
         text = (pages.FIGURES.parent / f"{page}.md").read_text(encoding="utf-8")
         assert re.search(rf"^#+ {re.escape(title)}$", text, re.MULTILINE), (page, title)
-    assert data["links"]["block"]["href"] == "layers.html#who-did-the-work"
+    assert data["links"]["block"]["href"] == "layers.html#who-does-the-work"
 
 
 def prepared(*drawings):
