@@ -12,7 +12,6 @@ from odelib.book import pages
 from odelib.book.gradient_figures import loss_scale
 from odelib.book.plots import (
     COLORS,
-    accuracy_by_epoch,
     bars,
     confusion,
     curves,
@@ -23,8 +22,10 @@ from odelib.book.plots import (
     scatter,
     time_lines,
 )
+from odelib.book.trade_off_figures import error_against_time, error_by_epoch, work_and_precision
 from odelib.measurements.loss_scale import LossScale, LossScaleRow
-from odelib.studies import STUDIES
+from odelib.studies import STUDIES, mnist
+from odelib.studies.summary import final
 
 
 @pytest.fixture(scope="module")
@@ -56,14 +57,40 @@ def test_a_line_is_the_mean_over_runs_and_a_band_reaches_from_least_to_most(stud
     np.testing.assert_allclose(drawn(figure.axes[1])["a"], seconds.mean(axis=0))
 
 
-def test_accuracies_stand_in_columns_and_an_empty_group_says_nothing(study, recwarn):
-    figure = accuracy_by_epoch({"ODE": {}, "controls": {"none": study["none"]}})
+def test_errors_stand_in_columns_and_an_empty_group_says_nothing(study, recwarn):
+    figure = error_by_epoch({"ODE": {}, "controls": {"none": study["none"]}})
     top, bottom = figure.axes[1], figure.axes[3]
     (run,) = study["none"]
-    np.testing.assert_allclose(drawn(top)["none"], [100 * m.train_accuracy for m in run.metrics])
-    np.testing.assert_allclose(drawn(bottom)["none"], [100 * m.test_accuracy for m in run.metrics])
+    np.testing.assert_allclose(drawn(top)["none"], [100 * (1 - m.train_accuracy) for m in run.metrics])
+    np.testing.assert_allclose(drawn(bottom)["none"], [100 * (1 - m.test_accuracy) for m in run.metrics])
     assert [ax.get_title() for ax in figure.axes[:2]] == ["ODE", "controls"] and not figure.axes[0].lines
     assert not recwarn.list
+
+
+def test_errors_stand_at_the_median_of_the_seconds_and_arrows_lead_from_direct_to_adjoint():
+    study = STUDIES["mnist-gradients"]
+    runs, timing = study.runs(), study.measured("timing")
+    seconds = {case: quartiles[1] for case, quartiles in mnist.seconds_per_epoch(timing).items()}
+    figure = error_against_time(runs, timing)
+    for ax, name in zip(figure.axes, ("test_accuracy", "train_accuracy")):
+        drawn_at = {(x, y) for line in ax.lines for x, y in zip(*line.get_data())}
+        for case, found in runs.items():
+            if case != "seminorm-dopri5" and not case.endswith("rk4-4"):
+                assert {(seconds[case], 100 * (1 - a)) for a in final(found, name)} <= drawn_at, case
+        arrows = [text for text in ax.texts if text.arrow_patch]
+        assert [arrow.xyann[0] for arrow in arrows] == [seconds[f"direct-{solver}"] for solver in mnist.SOLVERS]
+        assert [arrow.xy[0] for arrow in arrows] == [seconds[f"adjoint-{solver}"] for solver in mnist.SOLVERS]
+
+
+def test_work_and_precision_are_means_over_the_batches():
+    record = STUDIES["mnist-gradients"].measured("work-precision")
+    figure = work_and_precision(record)
+    for ax, library in zip(figure.axes, ("torchdiffeq", "odelib")):
+        mine = [row for row in record.rows if row.library == library]
+        assert list(drawn(ax)) == list(dict.fromkeys(row.method for row in mine))
+        errors = [row.theta_error for row in mine if (row.method, row.steps) == ("rk4", 4)]
+        (line,) = [line for line in ax.lines if line.get_label() == "rk4"]
+        assert line.get_xdata()[2] == 16 and line.get_ydata()[2] == pytest.approx(100 * sum(errors) / len(errors))
 
 
 def test_every_image_gets_its_title(sample):

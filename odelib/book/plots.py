@@ -75,25 +75,6 @@ def metrics_by_epoch(runs: dict[str, Sequence[Run]], names: Sequence[str]) -> Fi
     return figure
 
 
-def accuracy_by_epoch(groups: dict[str, dict[str, Sequence[Run]]], lowest: float = 96.0) -> Figure:
-    """Training accuracy above, test accuracy below, one column for each group of cases, all on one scale.
-
-    Lines and bands as in `metrics_by_epoch`; the axis ends at `lowest` percent.
-    """
-    figure, axes = subplots(2, len(groups), figsize=(7.2, 4.6), sharex=True, sharey=True)
-    for column, (group, runs) in zip(axes.T, groups.items()):
-        for ax, name in zip(column, ("train_accuracy", "test_accuracy")):
-            for case, repeats in runs.items():
-                _mean_and_band(ax, repeats, name, case)
-        column[0].set_title(group, fontsize=10)
-        if runs:
-            column[0].legend(fontsize=8, loc="lower right")
-        column[1].set_xlabel("epoch")
-    axes[0, 0].set(ylabel=LABELS["train_accuracy"], ylim=(lowest, 100))
-    axes[1, 0].set(ylabel=LABELS["test_accuracy"])
-    return figure
-
-
 def _mean_and_band(ax: Axes, repeats: Sequence[Run], name: str, label: str) -> None:
     scale = 100 if name.endswith("accuracy") else 1
     epochs = min(len(run.metrics) for run in repeats)

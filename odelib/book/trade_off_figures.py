@@ -69,7 +69,7 @@ def _marks(
     return x, _error(middle)
 
 
-def _plain_ticks(ax: Axes, y: Sequence[float], x: Sequence[float] = ()) -> None:
+def _plain_ticks(ax: Axes, y: Sequence[int | float], x: Sequence[int | float] = ()) -> None:
     """Numbers in place of powers of ten, those within the limits."""
     for axis, ticks, limits in ((ax.yaxis, y, ax.get_ylim()), (ax.xaxis, x, ax.get_xlim())):
         if ticks:
@@ -93,7 +93,8 @@ def error_by_epoch(groups: Mapping[str, Mapping[str, Sequence[Run]]]) -> Figure:
                 ax.fill_between(epochs, error.min(axis=0), error.max(axis=0), color=line.get_color(), alpha=0.2)
             ax.locator_params(axis="x", integer=True)
         column[0].set_title(group, fontsize=10)
-        column[0].legend(fontsize=7, loc="lower left")
+        if runs:
+            column[0].legend(fontsize=7, loc="lower left")
         column[1].set_xlabel("epoch")
     axes[0, 0].set(ylabel="training error (%)")
     axes[1, 0].set(ylabel="test error (%)")
