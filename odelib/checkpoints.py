@@ -40,7 +40,8 @@ def save_checkpoint(
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     tensors |= optimizer_tensors(optimizer)
     tensors |= {f"random.{index}": state for index, state in enumerate(progress.random)}
-    texts = {"record": record.to_json(), "progress": dumps(asdict(replace(progress, random=())))}
+    tensors |= {f"average.{index}": mean for index, mean in enumerate(progress.average)}
+    texts = {"record": record.to_json(), "progress": dumps(asdict(replace(progress, random=(), average=())))}
     now, before = checkpoint_files(path)
     save_tensors(now, tensors, {**texts, "digest": _digest(tensors, texts)}, before)
 
@@ -105,13 +106,18 @@ def _read(file: Path) -> Checkpoint:
         progress = as_dataclass(Progress, loads(texts["progress"]))
         if progress.epoch != len(record.metrics) + 1 or progress.step < 0:
             raise ValueError(f"epoch {progress.epoch}, where the record has {len(record.metrics)}")
-        names = sorted((name for name in tensors if name.startswith("random.")), key=lambda name: int(name[7:]))
-        progress = replace(progress, random=tuple(tensors.pop(name) for name in names))
+        progress = replace(progress, random=_taken(tensors, "random."), average=_taken(tensors, "average."))
         if progress.step and not _is_state(progress.random):
             raise ValueError("no state of torch's generator")
     except ValueError as error:
         raise RecordError(f"{file} holds no progress of a training ({in_one_line(error)})") from error
     return Checkpoint(file, record, progress, tensors)
+
+
+def _taken(tensors: dict[str, Tensor], beginning: str) -> tuple[Tensor, ...]:
+    """Those whose names begin so, in the order of their numbers, taken out."""
+    names = [name for name in tensors if name.startswith(beginning)]
+    return tuple(tensors.pop(name) for name in sorted(names, key=lambda name: int(name[len(beginning) :])))
 
 
 def _is_state(random: tuple[Tensor, ...]) -> bool:
@@ -143,6 +149,9 @@ def restore(kept: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer
             else:
                 raise ValueError(f"{name} belongs to neither model nor optimiser")
         model.load_state_dict(weights)
+        shapes = [p.shape for p in model.parameters()]
+        if kept.progress.average and [mean.shape for mean in kept.progress.average] != shapes:
+            raise ValueError("the averaged weights are not all there, or too many")
         _must_fit(state, model, optimizer)
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     except (KeyError, RuntimeError, ValueError) as error:

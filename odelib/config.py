@@ -28,6 +28,8 @@ class Config(Training, Solver, Network, Selection):
     def _check(self) -> None:
         if self.step_size is not None and 0 < self.step_size < 1 / MAX_STEPS:
             raise OptionError(f"step_size must be at least {1 / MAX_STEPS:g}, got {self.step_size:g}")
+        if self.ema and self.norm == "batch" and self.network == "odenet":
+            raise OptionError("ema averages weights, to which the statistics of norm batch would not fit")
 
     def case(self) -> str:
         """A file name for this config, whatever its seed: the main choices in words, all of them in a digest."""
@@ -63,6 +65,7 @@ class Config(Training, Solver, Network, Selection):
 ADDED = (
     "train_images", "time", "norm", "activation", "block_dropout", "extra_channels", "order", "scales", "kinetic",
     "jacobian", "library", "warm_start", "bf16", "products", "stem_bf16", "groups", "stop_at_t1",
+    "tied", "link", "growth", "zero_start", "nesterov", "decay_filters", "ema",
 )  # fmt: skip
 
 PRESETS = {

@@ -1,10 +1,12 @@
 """Data sets as whole tensors in memory: load once, then batch, scale and augment on the device."""
 
 import hashlib
+import math
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 
@@ -233,19 +235,20 @@ def batches(
     for index in order[:full].to(device).split(size):  # one copy a pass: each would wait for the device
         batch = data.pick(index)
         images = batch.images.float() / 255
-        if generator is not None and augment != "none":
-            images = random_crop(images, generator)
-            if augment == "crop-flip":
-                images = random_flip(images, generator)
+        for change in AUGMENTATIONS[augment] if generator is not None else ():
+            images = change(images, generator)
         yield images, batch.labels
 
 
 def random_crop(
-    images: Float[Tensor, "b c h w"], generator: torch.Generator, padding: int = 4
+    images: Float[Tensor, "b c h w"], generator: torch.Generator, padding: int = 4, outside: str = "constant"
 ) -> Float[Tensor, "b c h w"]:
-    """Shift every image by its own -padding..padding pixels along both axes; zeros come in from outside."""
+    """Shift every image by its own -padding..padding pixels along both axes.
+
+    What comes in from outside is zero, or as `outside` says (the modes of `torch.nn.functional.pad`).
+    """
     n, channels, height, width = images.shape
-    padded = F.pad(images, (padding,) * 4)
+    padded = F.pad(images, (padding,) * 4, mode=outside)
     down, right = torch.randint(0, 2 * padding + 1, (2, n, 1), generator=generator)
     rows = (down + torch.arange(height)).to(images.device)
     columns = (right + torch.arange(width)).to(images.device)
@@ -258,3 +261,32 @@ def random_flip(images: Float[Tensor, "b c h w"], generator: torch.Generator) ->
     """Mirror about half of the images left to right."""
     flip = torch.rand(len(images), generator=generator) < 0.5
     return torch.where(flip.to(images.device)[:, None, None, None], images.flip(-1), images)
+
+
+def random_affine(
+    images: Float[Tensor, "b c h w"],
+    generator: torch.Generator,
+    degrees: float = 10.0,
+    scale: float = 0.1,
+    shift: float = 2.0,
+) -> Float[Tensor, "b c h w"]:
+    """Turn every image by its own -degrees..degrees, scale it by 1 - scale to 1 + scale, shift it by up to `shift`
+    pixels along both axes; zeros come in from outside, values between pixels are interpolated linearly."""
+    n, _, height, width = images.shape
+    turn, size, right, down = torch.rand(4, n, generator=generator) * 2 - 1
+    angle, size = math.radians(degrees) * turn, 1 / (1 + scale * size)
+    cos, sin = size * angle.cos(), size * angle.sin()
+    # Where a pixel of the result comes from. Coordinates go from -1 to 1, whatever the height and the width.
+    rows = [cos, -sin * height / width, 2 * shift / width * right, sin * width / height, cos, 2 * shift / height * down]
+    grid = F.affine_grid(torch.stack(rows, dim=1).view(n, 2, 3), list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid.to(images.device), align_corners=False)
+
+
+# What training does to the images of a batch, one after the other.
+AUGMENTATIONS: dict[str, tuple[Callable[..., Tensor], ...]] = {
+    "none": (),
+    "crop": (random_crop,),
+    "crop-flip": (random_crop, random_flip),
+    "reflect-flip": (partial(random_crop, outside="reflect"), random_flip),
+    "affine": (random_affine,),
+}

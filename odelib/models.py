@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from odelib.errors import OptionError
-from odelib.layers import STEMS, Norm, ResBlock, head
+from odelib.layers import LINKS, STEMS, Norm, Repeat, ResBlock, head
 from odelib.noise import FixedDropout, NoisyODEBlock
 from odelib.odeblock import ODEBlock, Solver
 from odelib.odefunc import ODEfunc, group_norm
@@ -25,11 +25,16 @@ class Network(Options):
 
     normalize: bool = False  # subtract the training images' mean, divide by their standard deviation
     network: Literal["odenet", "resnet", "none"] = "odenet"  # ODE block, residual blocks or nothing
-    stem: Literal["conv", "res", "one-shot"] = "conv"  # how the image becomes the first state
+    stem: Literal["conv", "res", "one-shot", "fine"] = "conv"  # how the image becomes the first state
     stem_bf16: bool = False  # compute the stem with 16 bit numbers; weights and state keep 32
     width: int = 64  # channels of the state
     groups: int = 32  # of every GroupNorm: stem, dynamics, residual blocks, head; with fewer channels, one channel each
-    blocks: int = 6  # residual blocks of a resnet
+    blocks: int = 6  # residual blocks of a resnet, at every scale
+    tied: bool = False  # the residual blocks of a scale share their weights
+    scales: int = 1  # how often there are blocks, each time at half the resolution of the time before
+    link: Literal["res", "conv"] = "res"  # what leads from one scale to the next
+    growth: int = 1  # how many times as many channels the next scale has
+    zero_start: bool = False  # before training every block returns its input
     dropout: float = 0.0  # chance that a feature is dropped before the last layer
 
     # Variations of the ODE block; the defaults are the published network
@@ -39,17 +44,20 @@ class Network(Options):
     block_dropout: float = 0.0  # dropout in the dynamics, held fixed along one solve
     extra_channels: int = 0  # zeros appended to the state, an augmented Neural ODE
     order: Literal[1, 2] = 1  # of the ODE; 2: half of the channels are position, half velocity
-    scales: int = 1  # ODE blocks one behind the other, each at half the resolution of the one before
     kinetic: float = 0.0  # weight in the loss of the kinetic energy of the solution
     jacobian: float = 0.0  # weight in the loss of the size of the Jacobian of f along the solution
 
     def _check(self) -> None:
-        self._must_be_positive("width", "groups", "blocks", "scales")
+        self._must_be_positive("width", "groups", "blocks", "scales", "growth")
         self._must_be_a_share("dropout", "block_dropout")
         self._must_not_be_negative("extra_channels", "kinetic", "jacobian")
         self._must_be_at_most(2**16, "width", "extra_channels")  # beyond which sizes overflow before memory does
         self._must_be_at_most(1000, "blocks")
-        self._must_be_at_most(16, "scales")
+        self._must_be_at_most(16, "scales", "growth")
+        if self.width * self.growth ** (self.scales - 1) > 2**16:
+            raise OptionError(f"growth {self.growth} in {self.scales} scales leads to over 65536 channels")
+        if self.zero_start and self.network == "odenet" and self.norm == "none":
+            raise OptionError("zero_start sets the scale of the last norm of f to 0, and norm none has none")
         groups, words = self.groups, f"{self.groups} (GroupNorm has {self.groups} groups)"
         if self.width > groups and self.width % groups:
             raise OptionError(f"width above {groups} must be a multiple of {words}, got {self.width}")
@@ -61,6 +69,9 @@ class Network(Options):
                 f"width + extra_channels, and with order 2 its half, must be at most {groups} or a multiple of "
                 f"{words}, got {self.width} + {self.extra_channels}"
             )
+        grown = [n * self.growth**scale for scale in range(1, self.scales) for n in (channels, channels // self.order)]
+        if any(n > groups and n % groups for n in grown):
+            raise OptionError(f"growth leads to {max(grown)} channels, which must be a multiple of {words}")
 
 
 class Normalize(nn.Module):
@@ -95,10 +106,10 @@ def dynamics(network: Network, channels: int) -> nn.Module:
 
     convolution = dropping if network.block_dropout else plain
     norm = _group_norm(network) if network.norm == "group" else NORMS[network.norm]
-    parts = norm, convolution, ACTIVATIONS[network.activation]
-    if network.order == 1:
-        return ODEfunc(channels, *parts)
-    return SecondOrder(Acceleration(channels, ODEfunc(channels // 2, *parts)))
+    f = ODEfunc(channels // network.order, norm, convolution, ACTIVATIONS[network.activation])
+    if network.zero_start:
+        nn.init.zeros_(f.norm3.weight)
+    return f if network.order == 1 else SecondOrder(Acceleration(channels, f))
 
 
 def _group_norm(network: Network) -> Norm:
@@ -116,24 +127,17 @@ class ImageClassifier(nn.Module):
     """Images in [0, 1], (batch, channels, height, width), to logits (batch, classes).
 
     `stem` makes the state z(0), `block` carries it to z(1), `head` reads the class off it. The block is an ODEBlock
-    (with `extra_channels` after an Augment, with `scales` several of them), `network.blocks` ResBlocks, or the
-    identity, as `network.network` says.
+    (with `extra_channels` after an Augment), `network.blocks` ResBlocks, or the identity, as `network.network` says;
+    with `scales` a chain of several such, and of what leads from one scale to the next.
     """
 
     def __init__(self, network: Network, solver: Solver, channels: int, classes: int):
         super().__init__()
         self.channels, self.classes, self.stem_bf16 = channels, classes, network.stem_bf16
         self.normalize = Normalize(channels) if network.normalize else nn.Identity()
-        features, norm = network.width, _group_norm(network)
-        self.stem = STEMS[network.stem](channels, features, norm)
-        self.block: nn.Module
-        if network.network == "odenet":
-            features += network.extra_channels
-            self.block = _ode_blocks(network, solver, features)
-        elif network.network == "resnet":
-            self.block = nn.Sequential(*(ResBlock(network.width, norm=norm) for _ in range(network.blocks)))
-        else:
-            self.block = nn.Identity()
+        norm = _group_norm(network)
+        self.stem = STEMS[network.stem](channels, network.width, norm)
+        self.block, features = _blocks(network, solver)
         self.head = head(features, classes, network.dropout, norm)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes"]:
@@ -143,14 +147,37 @@ class ImageClassifier(nn.Module):
         return self.head(self.block(z.to(x.dtype) if self.stem_bf16 else z))
 
 
-def _ode_blocks(network: Network, solver: Solver, channels: int) -> nn.Module:
-    """One ODEBlock; or a chain, where zeros are appended first, or where it goes on at a smaller scale."""
-    chain: list[nn.Module] = [Augment(network.extra_channels)] if network.extra_channels else []
+def _blocks(network: Network, solver: Solver) -> tuple[nn.Module, int]:
+    """What stands between stem and head, and how many channels its result has."""
+    norm, channels = _group_norm(network), network.width
+    chain: list[nn.Module] = []
+    if network.network == "odenet" and network.extra_channels:
+        chain.append(Augment(network.extra_channels))
+        channels += network.extra_channels
     for scale in range(network.scales):
         if scale:
-            chain.append(ResBlock(channels, stride=2, norm=_group_norm(network)))
-        chain.append(ode_block(dynamics(network, channels), network, solver))
-    return chain[0] if len(chain) == 1 else nn.Sequential(*chain)
+            chain.append(LINKS[network.link](channels, channels * network.growth, norm))
+            channels *= network.growth
+        if network.network == "odenet":
+            chain.append(ode_block(dynamics(network, channels), network, solver))
+        elif network.network == "resnet":
+            chain += _residual_blocks(network, channels)
+    if not chain:
+        return nn.Identity(), channels
+    alone = len(chain) == 1 and network.network == "odenet"
+    return chain[0] if alone else nn.Sequential(*chain), channels
+
+
+def _residual_blocks(network: Network, channels: int) -> list[nn.Module]:
+    """Those of one scale."""
+
+    def block() -> ResBlock:
+        block = ResBlock(channels, norm=_group_norm(network))
+        if network.zero_start:
+            nn.init.zeros_(block.conv2.weight)
+        return block
+
+    return [Repeat(block(), network.blocks)] if network.tied else [block() for _ in range(network.blocks)]
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -261,6 +261,8 @@ def _changed(path: Path, kept: Checkpoint, config: Config, extend: bool) -> Run:
         return record
     if not extend or not _is_extension(was, config):
         raise _another(path, was, config, extend)
+    if was.ema and kept.progress.epoch > was.epochs:
+        raise RecordError(f"{kept.file} holds averaged weights (ema), not those with which a run could go on")
     note = Extension(was.epochs, was.lr, kept.progress.epoch, kept.progress.step)
     return replace(record, config=config, extended=(*record.extended, note), wrong=None)
 

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from odelib.data import Dataset, Images, batches
@@ -27,21 +28,27 @@ from odelib.shapes import Bool
 class Training(Options):
     """How a network is trained. Raises OptionError for values out of range."""
 
-    augment: Literal["none", "crop", "crop-flip"] = "none"  # random shift by up to 4 pixels, mirror image
+    # shift by up to 4 pixels; mirror image too; its border reflected outside; or turn, scale and shift by 2 pixels
+    augment: Literal["none", "crop", "crop-flip", "reflect-flip", "affine"] = "none"
     epochs: int = 5  # passes through the training images
     batch_size: int = 128  # images per step
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"  # the rule that updates the weights
     lr: float = 0.1  # largest learning rate
-    schedule: Literal["constant", "step", "cosine", "one-cycle"] = "cosine"  # how the learning rate moves
+    schedule: Literal["constant", "step", "cosine", "one-cycle", "linear"] = "cosine"  # how the learning rate moves
     milestones: tuple[int, ...] = (60, 100, 140)  # schedule step: after these epochs it falls to a tenth
     momentum: float = 0.9  # of sgd
+    nesterov: bool = False  # sgd takes the gradient for where the momentum leads (Nesterov)
     weight_decay: float = 0.0  # pull of every weight towards zero
+    decay_filters: bool = False  # only of those of convolutions and matrices, not of norms and biases
+    ema: float = 0.0  # what a step keeps of the moving average of the weights, which is tested; 0: no average
     label_smoothing: float = 0.0  # share of the target spread evenly over the classes
     seed: int = 0  # of the first weights, the order of the images, augmentation and dropout
 
     def _check(self) -> None:
         self._must_be_positive("epochs", "batch_size", "lr")
-        self._must_be_a_share("momentum", "label_smoothing")
+        self._must_be_a_share("momentum", "label_smoothing", "ema")
+        if self.nesterov and not (self.optimizer == "sgd" and self.momentum):
+            raise OptionError("nesterov is for optimizer sgd with a momentum")
         self._must_not_be_negative("weight_decay", "seed")
         if self.seed >= 2**32:
             raise OptionError(f"seed must be below 2**32, got {self.seed}")
@@ -81,18 +88,28 @@ def default_device() -> torch.device:
 
 def make_optimizer(model: nn.Module, training: Training) -> torch.optim.Optimizer:
     """The optimiser that `training` names, over all parameters of `model`."""
-    rate, decay = training.lr, training.weight_decay
+    rate, decay, parameters = training.lr, training.weight_decay, list(model.parameters())
+    groups = [{"params": parameters}]
+    if training.decay_filters:
+        filters, others = ([p for p in parameters if (p.ndim > 1) is wide] for wide in (True, False))
+        groups = [{"params": filters}, {"params": others, "weight_decay": 0.0}]
     if training.optimizer == "sgd":
-        return torch.optim.SGD(model.parameters(), rate, momentum=training.momentum, weight_decay=decay)
+        how = dict(momentum=training.momentum, nesterov=training.nesterov)
+        return torch.optim.SGD(groups, rate, weight_decay=decay, **how)
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[training.optimizer]
-    return kind(model.parameters(), rate, weight_decay=decay)
+    return kind(groups, rate, weight_decay=decay)
 
 
 def make_schedule(
     optimizer: torch.optim.Optimizer, training: Training, steps_per_epoch: int, step: int = 0
 ) -> torch.optim.lr_scheduler.LRScheduler:
-    """The learning rate as a function of the step, starting at `step`: constant, step, cosine or one-cycle."""
+    """The learning rate as a function of the step, starting at `step`: as `training.schedule` says.
+
+    `step` falls to a tenth after each of the milestones, `cosine` along half a cosine to 0; `one-cycle` rises and falls
+    along cosines, `linear` along straight lines, from about 0 over the largest rate to 0.
+    """
     total = training.epochs * steps_per_epoch
+    rise_linear = max(1, round(0.2 * total))
     rise = max(1, round(0.3 * total))  # one-cycle: the share that torch.optim.lr_scheduler.OneCycleLR takes too
 
     def factor(step: int) -> float:
@@ -100,6 +117,8 @@ def make_schedule(
             return 0.1 ** sum(step >= milestone * steps_per_epoch for milestone in training.milestones)
         if training.schedule == "cosine":
             return _half_cosine(step / total)
+        if training.schedule == "linear":
+            return min((step + 1) / rise_linear, (total - step) / max(1, total - rise_linear))
         if training.schedule == "one-cycle" and step < rise:
             return 1 - 0.96 * _half_cosine(step / rise)
         if training.schedule == "one-cycle":
@@ -184,10 +203,11 @@ class Progress:
     lr: float = 0.0  # of the last step
     random: tuple[Tensor, ...] = ()  # states of torch's generators after that step, which dropout draws from
     first_steps: tuple[float | None, ...] = ()  # what warm starts have learned, for every ODE block
+    average: tuple[Tensor, ...] = ()  # the moving average of the weights, over all passes; none without `ema`
 
     def next_epoch(self) -> None:
         """Begin the pass after this one."""
-        vars(self).update(vars(Progress(self.epoch + 1)))
+        vars(self).update(vars(Progress(self.epoch + 1, average=self.average)))
 
 
 def fit(
@@ -206,13 +226,15 @@ def fit(
     called after every step, when weights, optimiser and progress fit together. What is random depends on
     `training.seed`, the pass and the step alone, so that a training that goes on with all three from a checkpoint ends
     where an uninterrupted one does, to the bit. With several `processes` (`odelib.distributed`) each of them calls this
-    alike, and the metrics are those of all. Raises FloatingPointError when loss, weights or the ODE solution are no
+    alike, and the metrics are those of all. With `training.ema` the metrics are those of the averaged weights, which
+    the model keeps after the last pass. Raises FloatingPointError when loss, weights or the ODE solution are no
     longer finite, with the figures of that step, and what to try; `progress.step` counts the steps that went well.
     """
     optimizer = optimizer or make_optimizer(model, training)
     progress = progress or Progress()
     steps = steps_per_epoch(data.train, training)
     trained = processes.wrap(model)
+    progress.average = tuple(mean.to(p.device) for mean, p in zip(progress.average, model.parameters()))
     schedule = make_schedule(optimizer, training, steps, step=(progress.epoch - 1) * steps + progress.step)
     while progress.epoch <= training.epochs:
         _train_epoch(trained, data.train, training, optimizer, schedule, progress, after_step, processes)
@@ -220,18 +242,19 @@ def fit(
         def accuracy(images: Images, which: str) -> float:
             return _accuracy(model, images, progress, which, processes)
 
-        validation = None if data.validation is None else accuracy(data.validation, "held-out")
-        metrics = EpochMetrics(
-            epoch=progress.epoch,
-            train_loss=progress.loss / steps,
-            train_accuracy=accuracy(data.train, "training"),
-            validation_accuracy=validation,
-            test_accuracy=accuracy(data.test, "test") if validation is None else None,
-            nfe_forward=progress.nfe_forward / steps,
-            nfe_backward=progress.nfe_backward / steps,
-            seconds=progress.seconds,
-            lr=progress.lr,
-        )
+        with _averaged(model, progress.average, keep=progress.epoch == training.epochs):
+            validation = None if data.validation is None else accuracy(data.validation, "held-out")
+            metrics = EpochMetrics(
+                epoch=progress.epoch,
+                train_loss=progress.loss / steps,
+                train_accuracy=accuracy(data.train, "training"),
+                validation_accuracy=validation,
+                test_accuracy=accuracy(data.test, "test") if validation is None else None,
+                nfe_forward=progress.nfe_forward / steps,
+                nfe_backward=progress.nfe_backward / steps,
+                seconds=progress.seconds,
+                lr=progress.lr,
+            )
         progress.next_epoch()
         yield metrics
 
@@ -274,6 +297,8 @@ def _train_epoch(
                     raise _NotFinite(f"the loss is {loss}")
                 if not _is_finite(model):
                     raise _NotFinite("the update made weights that are not finite")
+            if training.ema:
+                progress.average = _average(progress.average, model, training.ema)
             progress.lr = optimizer.param_groups[0]["lr"]
             schedule.step()
             progress.step += 1
@@ -285,6 +310,34 @@ def _train_epoch(
             progress.seconds += time.perf_counter() - last
             after_step()
             before, last = loss, time.perf_counter()
+
+
+@torch.no_grad()
+def _average(average: tuple[Tensor, ...], model: nn.Module, decay: float) -> tuple[Tensor, ...]:
+    """The moving average of a model's weights after one step more; it begins with those after the first step."""
+    weights = tuple(model.parameters())
+    if not average:
+        return tuple(p.detach().clone() for p in weights)
+    get_ema_multi_avg_fn(decay)(average, weights, None)
+    return average
+
+
+@contextmanager
+def _averaged(model: nn.Module, average: tuple[Tensor, ...], keep: bool) -> Iterator[None]:
+    """The averaged weights, where there are any, in the place of the model's own, which come back but to `keep`."""
+    own = [p.detach().clone() for p in model.parameters()] if average else []
+    _set_weights(model, average)
+    try:
+        yield
+    finally:
+        if not keep:
+            _set_weights(model, own)
+
+
+@torch.no_grad()
+def _set_weights(model: nn.Module, weights: Iterable[Tensor]) -> None:
+    for p, weight in zip(model.parameters(), weights):
+        p.copy_(weight)
 
 
 def _random_states() -> tuple[Tensor, ...]:

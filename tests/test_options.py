@@ -22,7 +22,7 @@ from odelib.options import Options
     [
         *[
             ({name: 0}, f"{name} must be positive, got 0")
-            for name in ("width", "groups", "blocks", "scales", "epochs", "batch_size", "train_images")
+            for name in ("width", "groups", "blocks", "scales", "growth", "epochs", "batch_size", "train_images")
         ],
         (dict(image_size=5), "image_size must be at least 6 pixels, got 5"),
         (dict(epochs=-1), "epochs must be positive, got -1"),
@@ -30,7 +30,7 @@ from odelib.options import Options
         (dict(lr=-0.1), "lr must be positive, got -0.1"),
         *[
             ({name: value}, f"{name} must be at least 0 and below 1, got {value}")
-            for name in ("validation", "dropout", "block_dropout", "momentum", "label_smoothing")
+            for name in ("validation", "dropout", "block_dropout", "momentum", "label_smoothing", "ema")
             for value in (-0.1, 1.0)
         ],
         *[({name: -0.5}, f"{name} must not be negative, got -0.5") for name in ("weight_decay", "kinetic", "jacobian")],
@@ -42,6 +42,13 @@ from odelib.options import Options
         (dict(width=2**16 + 1), "width must be at most 65536, got 65537"),
         (dict(blocks=1001), "blocks must be at most 1000, got 1001"),
         (dict(scales=17), "scales must be at most 16, got 17"),
+        (dict(growth=17), "growth must be at most 16, got 17"),
+        (dict(growth=16, scales=4), "growth 16 in 4 scales leads to over 65536 channels"),
+        (dict(width=24, growth=2, scales=2), r"growth leads to 48 channels, which must be a multiple of 32 \(Group"),
+        (dict(zero_start=True, norm="none"), "zero_start sets the scale of the last norm of f to 0, and norm none has"),
+        (dict(nesterov=True, optimizer="adam"), "nesterov is for optimizer sgd with a momentum"),
+        (dict(nesterov=True, momentum=0.0), "nesterov is for optimizer sgd with a momentum"),
+        (dict(ema=0.9, norm="batch"), "ema averages weights, to which the statistics of norm batch would not fit"),
         (dict(method="rk4", step_size=9e-5), "step_size must be at least 0.0001, got 9e-05"),
         (dict(width=48), r"width above 32 must be a multiple of 32 .*, got 48"),
         (dict(groups=48), r"width above 48 must be a multiple of 48 \(GroupNorm has 48 groups\), got 64"),
@@ -68,7 +75,7 @@ from odelib.options import Options
         (dict(stem="deep"), "unknown stem 'deep'"),
         (dict(augment="flip"), "unknown augment 'flip'"),
         (dict(optimizer="lbfgs"), "unknown optimizer 'lbfgs'"),
-        (dict(schedule="linear"), "unknown schedule 'linear'"),
+        (dict(schedule="sine"), "unknown schedule 'sine'"),
     ],
 )
 def test_nonsense_is_refused(options, message):
@@ -247,6 +254,10 @@ DIFFERENT = dict(
     width=32,
     groups=8,
     blocks=3,
+    tied=True,
+    link="conv",
+    growth=2,
+    zero_start=True,
     dropout=0.1,
     time="none",
     norm="layer",
@@ -273,7 +284,10 @@ DIFFERENT = dict(
     schedule="step",
     milestones=(1, 2),
     momentum=0.8,
+    nesterov=True,
     weight_decay=1e-4,
+    decay_filters=True,
+    ema=0.999,
     label_smoothing=0.1,
 )
 
