@@ -245,9 +245,12 @@ def random_crop(
 ) -> Float[Tensor, "b c h w"]:
     """Shift every image by its own -padding..padding pixels along both axes.
 
-    What comes in from outside is zero, or as `outside` says (the modes of `torch.nn.functional.pad`).
+    What comes in from outside is zero, or as `outside` says (the modes of `torch.nn.functional.pad`). Raises
+    OptionError for images that are too small to be reflected there.
     """
     n, channels, height, width = images.shape
+    if outside == "reflect" and padding >= min(height, width):
+        raise OptionError(f"images of {height} x {width} pixels are too small to reflect {padding} of them outside")
     padded = F.pad(images, (padding,) * 4, mode=outside)
     down, right = torch.randint(0, 2 * padding + 1, (2, n, 1), generator=generator)
     rows = (down + torch.arange(height)).to(images.device)

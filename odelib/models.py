@@ -108,7 +108,7 @@ def dynamics(network: Network, channels: int) -> nn.Module:
     norm = _group_norm(network) if network.norm == "group" else NORMS[network.norm]
     f = ODEfunc(channels // network.order, norm, convolution, ACTIVATIONS[network.activation])
     if network.zero_start:
-        nn.init.zeros_(f.norm3.weight)
+        nn.init.zeros_(f.norm3.get_parameter("weight"))
     return f if network.order == 1 else SecondOrder(Acceleration(channels, f))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -89,13 +89,12 @@ def default_device() -> torch.device:
 def make_optimizer(model: nn.Module, training: Training) -> torch.optim.Optimizer:
     """The optimiser that `training` names, over all parameters of `model`."""
     rate, decay, parameters = training.lr, training.weight_decay, list(model.parameters())
-    groups = [{"params": parameters}]
+    groups: list[dict[str, Any]] = [{"params": parameters}]
     if training.decay_filters:
         filters, others = ([p for p in parameters if (p.ndim > 1) is wide] for wide in (True, False))
         groups = [{"params": filters}, {"params": others, "weight_decay": 0.0}]
     if training.optimizer == "sgd":
-        how = dict(momentum=training.momentum, nesterov=training.nesterov)
-        return torch.optim.SGD(groups, rate, weight_decay=decay, **how)
+        return torch.optim.SGD(groups, rate, training.momentum, weight_decay=decay, nesterov=training.nesterov)
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[training.optimizer]
     return kind(groups, rate, weight_decay=decay)
 

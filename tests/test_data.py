@@ -3,6 +3,7 @@
 import gzip
 import http.client
 import io
+import math
 import struct
 import urllib.error
 import zipfile
@@ -14,13 +15,14 @@ import numpy as np
 import pytest
 import scipy.io
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torchvision import datasets
 from torchvision.datasets.utils import extract_archive
 
 import odelib.data
-from odelib import DataError, Images, Selection, load_dataset, prepare
-from odelib.data import NAMES, batches, data_root, random_crop, random_flip
+from odelib import DataError, Images, OptionError, Selection, load_dataset, prepare
+from odelib.data import AUGMENTATIONS, NAMES, batches, data_root, random_affine, random_crop, random_flip
 
 # Samples
 
@@ -202,7 +204,7 @@ def test_fewer_images_than_a_batch_make_one_batch_of_all(generator):
     assert sorted(y.tolist()) == [0, 1, 2] and x.shape == (3, 1, 1, 1)
 
 
-@pytest.mark.parametrize("augment", ["none", "crop", "crop-flip"])
+@pytest.mark.parametrize("augment", AUGMENTATIONS)
 def test_augmented_batches_keep_shape_type_and_range(augment):
     data = load_dataset("cifar10-sample").train.pick(slice(0, 40))
     ((x, _),) = batches(data, 40, augment, torch.Generator().manual_seed(0))
@@ -211,7 +213,8 @@ def test_augmented_batches_keep_shape_type_and_range(augment):
 
 
 def test_augmentation_does_what_its_name_says():
-    """One white pixel in the left half: `none` keeps it there, `crop` shifts it, `crop-flip` also mirrors it."""
+    """One white pixel in the left half: `none` keeps it there, `crop` shifts it, `crop-flip` also mirrors it, and so
+    does `reflect-flip`, in whose copies of the border is nothing here."""
     images = torch.zeros(64, 1, 20, 20, dtype=torch.uint8)
     images[:, :, 10, 5] = 255
     data = Images(images, torch.zeros(64, dtype=torch.int64))
@@ -223,7 +226,8 @@ def test_augmentation_does_what_its_name_says():
 
     assert columns("none") == {5}
     assert columns("crop") == set(range(1, 10))
-    assert columns("crop-flip") == set(range(1, 10)) | set(range(10, 19))
+    for augment in ("crop-flip", "reflect-flip"):
+        assert columns(augment) == set(range(1, 10)) | set(range(10, 19))
 
 
 def test_random_crop_moves_every_image_by_its_own_shift_of_at_most_the_padding():
@@ -251,6 +255,63 @@ def test_random_crop_by_nothing_is_the_identity_and_zeros_come_in_from_outside()
         padded = torch.zeros(1, 10, 10)
         padded[:, 2:8, 2:8] = image
         assert torch.equal(moved, padded[:, i : i + 6, j : j + 6])
+
+
+def test_random_crop_reflects_what_comes_in_from_outside():
+    image = torch.rand(1, 2, 6, 5)
+    padded = F.pad(image, (3,) * 4, mode="reflect")
+    places = [padded[..., i : i + 6, j : j + 5] for i in range(7) for j in range(7)]
+    for seed in range(20):
+        moved = random_crop(image, torch.Generator().manual_seed(seed), padding=3, outside="reflect")
+        assert sum(torch.equal(moved, place) for place in places) == 1
+
+
+def test_images_that_are_too_small_are_not_reflected():
+    with pytest.raises(OptionError, match="images of 4 x 9 pixels are too small to reflect 4 of them outside"):
+        random_crop(torch.rand(2, 1, 4, 9), torch.Generator(), outside="reflect")
+
+
+def affine(images, seed=0, **ranges):
+    return random_affine(images, torch.Generator().manual_seed(seed), **(dict(degrees=0, scale=0, shift=0) | ranges))
+
+
+def test_random_affine_by_nothing_is_the_identity():
+    images = torch.rand(5, 2, 8, 6)
+    torch.testing.assert_close(affine(images), images)
+
+
+def drawn(n, seed=0):
+    """The four numbers in [-1, 1] for each of n images: turn, size, right, down."""
+    return torch.rand(4, n, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+@pytest.mark.parametrize("height, width", [(21, 21), (21, 33)])
+def test_random_affine_turns_scales_and_shifts_as_its_numbers_say(height, width):
+    """A blob beside the middle of each image lands where elementary geometry puts it, in pixels."""
+    n, down, right = 6, 4.0, 6.0
+    rows, columns = torch.meshgrid(torch.arange(height) - height // 2, torch.arange(width) - width // 2, indexing="ij")
+    blob = torch.exp(-((rows - down) ** 2 + (columns - right) ** 2) / 2)
+    turn, size, across, along = drawn(n)
+    cases = {
+        "shift": (dict(shift=2.0), -2 * along + down, -2 * across + right),
+        "scale": (dict(scale=0.2), down * (1 + 0.2 * size), right * (1 + 0.2 * size)),
+        "degrees": (
+            dict(degrees=40.0),
+            down * torch.cos(math.radians(40) * turn) - right * torch.sin(math.radians(40) * turn),
+            right * torch.cos(math.radians(40) * turn) + down * torch.sin(math.radians(40) * turn),
+        ),
+    }
+    for name, (ranges, expected_down, expected_right) in cases.items():
+        moved = affine(blob.expand(n, 1, height, width), **ranges)[:, 0]
+        weight = moved / moved.sum(dim=(1, 2), keepdim=True)
+        found = [(weight * grid).sum(dim=(1, 2)) for grid in (rows, columns)]
+        torch.testing.assert_close(found[0], expected_down, rtol=0, atol=0.05, msg=name)
+        torch.testing.assert_close(found[1], expected_right, rtol=0, atol=0.05, msg=name)
+
+
+def test_random_affine_fills_up_with_zeros():
+    moved = affine(torch.ones(8, 1, 10, 10), shift=3.0)
+    assert moved.min() == 0 and moved.max() == pytest.approx(1)
 
 
 def test_random_flip_mirrors_about_half_of_the_images_and_leaves_the_others():

@@ -10,7 +10,7 @@ from torch import nn
 from torchdiffeq import odeint
 
 from odelib import Config, ImageClassifier, Images, Network, ODEBlock, Solver, build, count_parameters, load_dataset
-from odelib.layers import STEMS, ResBlock, head
+from odelib.layers import LINKS, STEMS, ResBlock, head
 from odelib.models import Normalize
 from odelib.odeblock import ode_blocks
 
@@ -55,10 +55,12 @@ class Published:
     def stem(self, x):
         if self.config.stem == "one-shot":
             return self.conv(x, "stem", stride=2, padding=1)
-        z = self.conv(x, "stem.0")
+        z = self.conv(x, "stem.0", padding=1 if self.config.stem == "fine" else 0)
         if self.config.stem == "res":
             return self.resblock(self.resblock(z, "stem.1", stride=2), "stem.2", stride=2)
         z = self.conv(F.relu(self.norm(z, "stem.1")), "stem.3", stride=2, padding=1)
+        if self.config.stem == "fine":
+            return z
         return self.conv(F.relu(self.norm(z, "stem.4")), "stem.6", stride=2, padding=1)
 
     def resblock(self, z, name, stride=1):
@@ -276,6 +278,52 @@ def test_network_hands_its_solver_to_every_block():
     for options in (dict(scales=3), dict(extra_channels=4), dict(kinetic=0.1), dict(block_dropout=0.1)):
         blocks = ode_blocks(ImageClassifier(Network(width=8, **options), solver, **MNIST))
         assert len(blocks) == options.get("scales", 1) and all(block.solver == solver for block in blocks)
+
+
+def network(**options):
+    torch.manual_seed(0)
+    return ImageClassifier(Network(**dict(width=8, groups=4) | options), Solver("rk4"), **MNIST)
+
+
+def test_tied_blocks_are_one_block_several_times():
+    tied, one = (network(network="resnet", tied=True, blocks=n) for n in (3, 1))
+    assert count_parameters(tied) == count_parameters(one) < count_parameters(network(network="resnet", blocks=3))
+    z, block = torch.rand(2, 8, 6, 6), tied.block[0].module
+    torch.testing.assert_close(tied.block(z), block(block(block(z))))
+
+
+@pytest.mark.parametrize("kind, blocks", [("odenet", 3), ("resnet", 6), ("none", 0)])
+@pytest.mark.parametrize("link", LINKS)
+@pytest.mark.parametrize("growth", [1, 2])
+def test_every_scale_has_half_the_resolution_and_its_share_of_channels(kind, blocks, link, growth):
+    model = network(network=kind, blocks=2, scales=3, link=link, growth=growth, stem="fine")
+    kinds = [ODEBlock if isinstance(part, ODEBlock) else type(part) for part in model.block]
+    links = [part for part in kinds if part is {"res": ResBlock, "conv": nn.Sequential}[link]]
+    assert len(kinds) == blocks + 2 and len(links) == (2 + blocks if kind == "resnet" and link == "res" else 2)
+    z = model.stem(torch.rand(2, 1, 28, 28))
+    assert z.shape == (2, 8, 14, 14) and model.block(z).shape == (2, 8 * growth**2, 4, 4)
+    assert model(torch.rand(2, 1, 28, 28)).shape == (2, 10)
+
+
+@pytest.mark.parametrize("options", [{}, dict(order=2), dict(network="resnet", blocks=2), dict(norm="layer")])
+def test_with_a_zero_start_every_block_returns_its_input_and_still_learns(options):
+    if options == dict(order=2):  # x' = v: only the acceleration is zero
+        f, z = network(zero_start=True, **options).block.f, torch.rand(2, 8, 6, 6)
+        assert torch.equal(f(torch.tensor(0.0), z), torch.cat([z[:, 4:], torch.zeros(2, 4, 6, 6)], dim=1))
+        return
+    model, x = network(zero_start=True, **options), torch.rand(4, 1, 28, 28)
+    z = model.stem(x)
+    assert torch.equal(model.block(z), z) and not torch.equal(network(**options).block(z), z)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    F.cross_entropy(model(x), torch.arange(4)).backward()
+    optimizer.step()
+    assert not torch.equal(model.block(z), z)
+
+
+def test_a_residual_block_may_change_the_channels_alone():
+    block = ResBlock(8, channels_out=12, norm=nn.BatchNorm2d)
+    assert block(torch.rand(2, 8, 5, 5)).shape == (2, 12, 5, 5) and block.shortcut is not None
+    assert ResBlock(8, channels_out=8, norm=nn.BatchNorm2d).shortcut is None
 
 
 def test_a_config_stands_for_network_and_solver(tiny):

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from odelib import Config, Images, OptionError, RecordError, Run, build, fit, load_weights, prepare, runs, training
-from odelib.checkpoints import checkpoint_files, read_checkpoint
+from odelib.checkpoints import checkpoint_files, read_checkpoint, restore
 from odelib.errors import Interrupted
 from odelib.records import Environment, Extension, load_tensors, save_tensors, save_weights, unpack_bits
 from odelib.runs import Finished, inside, is_finished, run
@@ -625,6 +625,26 @@ def test_nothing_else_is_extended(tiny, quick, tmp_path, other):
     with pytest.raises(RecordError, match="; --extend changes nothing but epochs, upwards, and lr, downwards"):
         train(replace(config, **other), tiny, path, extend=True)
     assert contents(tmp_path) == before
+
+
+def test_a_run_that_kept_averaged_weights_is_not_extended(tiny, quick, tmp_path):
+    """Those that it trained are gone. While they are there it is."""
+    config, path = replace(quick, network="none", ema=0.9), tmp_path / "a.json"
+    stop_after_epoch(config, tiny, path)
+    longer = replace(config, epochs=3)
+    train(longer, tiny, path, extend=True, keep_optimizer=True)
+    with pytest.raises(RecordError, match=r"a.safetensors holds averaged weights \(ema\), not those with which a run"):
+        train(replace(config, epochs=4), tiny, path, extend=True)
+
+
+def test_averaged_weights_that_do_not_fit_are_refused(tiny, quick, tmp_path):
+    config, path = replace(quick, network="none", ema=0.9), tmp_path / "a.json"
+    stop_after_epoch(config, tiny, path)
+    kept = read_checkpoint(path)
+    model = build(config, tiny)
+    wrong = replace(kept.progress, average=kept.progress.average[1:])
+    with pytest.raises(RecordError, match="the averaged weights are not all there, or too many"):
+        restore(replace(kept, progress=wrong), model, training.make_optimizer(model, config))
 
 
 def test_what_cannot_be_extended_says_why(tiny, quick, tmp_path):

@@ -4,6 +4,7 @@ import math
 import re
 from dataclasses import replace
 from itertools import chain
+from typing import get_args
 
 import pytest
 import torch
@@ -104,13 +105,22 @@ def test_one_cycle_schedule_rises_from_a_25th_for_three_tenths_and_falls_to_noth
     assert rates[40] == pytest.approx(0, abs=1e-12)
 
 
-@pytest.mark.parametrize("schedule", ["constant", "step", "cosine", "one-cycle"])
+def test_linear_schedule_rises_for_a_fifth_and_falls_to_nothing_in_straight_lines():
+    rates = learning_rates(schedule="linear", epochs=4)
+    assert rates[:8] == pytest.approx([0.2 * step / 8 for step in range(1, 9)])
+    assert rates[8:] == pytest.approx([0.2 * left / 32 for left in range(32, -1, -1)])
+
+
+SCHEDULES = get_args(Training.__annotations__["schedule"])
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
 def test_a_schedule_started_in_the_middle_goes_on_as_if_it_had_never_stopped(schedule):
     options = dict(schedule=schedule, epochs=4, milestones=(1, 3))
     assert learning_rates(start=20, **options) == learning_rates(**options)[20:]
 
 
-@pytest.mark.parametrize("schedule", ["constant", "step", "cosine", "one-cycle"])
+@pytest.mark.parametrize("schedule", SCHEDULES)
 def test_a_schedule_of_a_single_step_begins_and_stays_finite(schedule):
     rates = learning_rates(steps_per_epoch=1, schedule=schedule, epochs=1)
     assert all(0 <= rate <= 0.2 for rate in rates) and rates[0] > 0
@@ -135,7 +145,65 @@ def test_optimiser_is_the_one_named_over_all_parameters(name, kind):
     (group,) = optimizer.param_groups
     assert set(group["params"]) == set(model.parameters())
     assert group["lr"] == 0.03 and group["weight_decay"] == 0.01
-    assert name != "sgd" or group["momentum"] == 0.7
+    assert name != "sgd" or (group["momentum"] == 0.7 and not group["nesterov"])
+
+
+def test_sgd_takes_the_momentum_of_nesterov():
+    """Against the formula, by hand: v = m v + g, and the step is g + m v."""
+    p, velocity = nn.Parameter(torch.tensor([2.0])), torch.zeros(1)
+    optimizer = make_optimizer(nn.ParameterList([p]), Training(lr=0.1, momentum=0.5, nesterov=True))
+    expected = p.detach().clone()
+    for _ in range(3):
+        p.grad = 2 * p.detach()
+        velocity = 0.5 * velocity + 2 * expected
+        expected = expected - 0.1 * (2 * expected + 0.5 * velocity)
+        optimizer.step()
+        torch.testing.assert_close(p.detach(), expected)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+def test_decay_may_be_of_filters_alone(tiny, name):
+    model = build(Config(width=8), tiny)
+    optimizer = make_optimizer(model, Config(optimizer=name, weight_decay=0.1, decay_filters=True))
+    filters, others = optimizer.param_groups
+    assert filters["weight_decay"] == 0.1 and others["weight_decay"] == 0
+    assert {p.ndim for p in filters["params"]} == {2, 4} and {p.ndim for p in others["params"]} == {1}
+    assert len(filters["params"]) + len(others["params"]) == len(list(model.parameters()))
+
+
+# The moving average of the weights
+
+
+def after_every_step(config, data):
+    """The metrics of a training, the weights after every step, and the model at its end."""
+    seen, model = [], build(config, data)
+    metrics = list(fit(model, data, config, None, None, lambda: seen.append(weights_of(model))))
+    return metrics, seen, model
+
+
+def weights_of(model):
+    return [p.detach().clone() for p in model.parameters()]
+
+
+def test_the_average_is_that_of_the_formula_and_is_what_is_tested_and_kept(tiny, quick):
+    config = replace(quick, epochs=2, network="none", dropout=0.3)
+    plain, seen, _ = after_every_step(config, tiny)
+    metrics, same, model = after_every_step(replace(config, ema=0.7), tiny)
+    for one, other in zip(seen, same):  # training takes no notice of its average
+        assert all(torch.equal(p, q) for p, q in zip(one, other))
+    assert [m.train_loss for m in metrics] == [m.train_loss for m in plain]
+    average, after = seen[0], {}
+    for step, weights in enumerate(seen[1:], 2):
+        average = [0.7 * mean + 0.3 * p for mean, p in zip(average, weights)]
+        after[step] = average
+    for p, mean in zip(model.parameters(), average):
+        torch.testing.assert_close(p.detach(), mean)
+    for found, mean in zip(metrics, (after[3], after[6])):
+        for p, weight in zip(model.parameters(), mean):
+            p.data.copy_(weight)
+        assert found.train_accuracy == evaluate(model, tiny.train)[1]
+        assert found.test_accuracy == evaluate(model, tiny.test)[1]
+    assert len(seen) == 6 and metrics != plain
 
 
 # Evaluation

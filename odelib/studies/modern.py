@@ -43,6 +43,8 @@ CHOICES: dict[str, Config] = {
     "choice-crop": replace(_TRIAL, augment="crop"),
     "choice-label-smoothing-0.1": replace(_TRIAL, label_smoothing=0.1),
     "choice-lr-0.1": replace(_TRIAL, lr=0.1),
+    "choice-batch-64-lr-0.1": replace(_TRIAL, batch_size=64, lr=0.1),
+    "choice-batch-32-lr-0.1": replace(_TRIAL, batch_size=32, lr=0.1),
 }
 
 MNIST = Study(
