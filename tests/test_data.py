@@ -272,7 +272,9 @@ def test_images_that_are_too_small_are_not_reflected():
 
 
 def affine(images, seed=0, **ranges):
-    return random_affine(images, torch.Generator().manual_seed(seed), **(dict(degrees=0.0, scale=0.0, shift=0.0) | ranges))
+    return random_affine(
+        images, torch.Generator().manual_seed(seed), **(dict(degrees=0.0, scale=0.0, shift=0.0) | ranges)
+    )
 
 
 def test_random_affine_by_nothing_is_the_identity():

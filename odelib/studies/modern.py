@@ -9,14 +9,21 @@ far the same network without its equation, or with a residual block in its place
 - Recipe: Nesterov's momentum, a rate that rises and falls along straight lines, decay of filters alone, and a moving
   average of the weights, whose figures are the ones that count. All of this is taken over unseen, from what networks
   for CIFAR-10 are trained with (airbench, hlb-CIFAR10).
-- Choices: images turned, scaled and shifted, or only shifted; label smoothing; twice the rate. `CHOICES`, four epochs
-  and one seed each. What is better than the baseline by over 0.1 points, some 1.4 binomial standard errors at an error
-  of 0.5 %, is taken; of less one run cannot tell, and the simpler stays.
+- Choices: images turned, scaled and shifted, or only shifted; label smoothing; twice the rate; smaller batches with
+  this rate. `CHOICES`, four epochs and one seed each. What is better than the baseline by over 0.1 points, some 1.4
+  binomial standard errors of one accuracy at an error of 0.5 %, is taken; of less one run cannot tell, and the baseline
+  stays.
 - Solver: one step of RK4 by products, as in the race of the page `speed`. The network that comes out is tied to it, so
-  it is tested with a tight adaptive solver too.
+  it is tested with other solvers too.
 - Networks: the ODE-Net with five seeds, and with three the residual block and the stem and head alone, which take the
   recipe chosen for the ODE-Net: they had no choices of their own.
-- Core-minutes on one core, by trial steps: some 8 a choice, 25 a network of 12 epochs: 32 + 11 x 25.
+
+History, by the commits and the times at which the records say that runs began (2026-11-26, UTC):
+
+- 14:48: the protocol, with 12 epochs for the networks and without smaller batches. 15:12: these are added, after the
+  first three choices had come out (99.22 % with the baseline, 99.04 % with shifts alone, 99.22 % with label smoothing).
+- 15:24: 20 epochs in place of 12, since four epochs stood at 99.2 to 99.3 % of the images held out. No choice but the
+  augmentation made 0.1 points, so that the baseline is what is trained.
 """
 
 from dataclasses import replace
@@ -35,9 +42,14 @@ _RECIPE: dict[str, Any] = dict(
 )
 _FAST: dict[str, Any] = dict(library="odelib", method="rk4", products=True, stem_bf16=True)
 
-_DIGITS = Config(dataset="mnist", augment="affine", epochs=12, **_RECIPE, **_FAST)
+DIGITS = Config(dataset="mnist", augment="affine", epochs=20, **_RECIPE, **_FAST)
+NETWORKS: dict[str, Case] = {
+    "odenet": Case(DIGITS, (0, 1, 2, 3, 4)),
+    "resnet-1": Case(replace(DIGITS, network="resnet", blocks=1), (0, 1, 2)),
+    "none": Case(replace(DIGITS, network="none"), (0, 1, 2)),
+}
 
-_TRIAL = replace(_DIGITS, epochs=4, validation=1 / 6)
+_TRIAL = replace(DIGITS, epochs=4, validation=1 / 6)
 CHOICES: dict[str, Config] = {
     "choice-affine": _TRIAL,
     "choice-crop": replace(_TRIAL, augment="crop"),
@@ -50,5 +62,5 @@ CHOICES: dict[str, Config] = {
 MNIST = Study(
     "mnist-modern",
     "What does the network of the assignment reach on digits with a modern recipe?",
-    {name: Case(config) for name, config in CHOICES.items()},
+    {**NETWORKS, **{name: Case(config) for name, config in CHOICES.items()}},
 )
