@@ -9,6 +9,7 @@ from odelib.measurements import (
     confusion,
     cross_solver,
     gradient_error,
+    hard_images,
     loss_scale,
     memory,
     timing,
@@ -25,6 +26,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "work-precision": work_precision.MEASUREMENT,
     "cross-solver": cross_solver.MEASUREMENT,
     "confusion": confusion.MEASUREMENT,
+    "hard-images": hard_images.MEASUREMENT,
     "benchmark": benchmark.MEASUREMENT,
 }
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torchdiffeq import odeint_adjoint
 
-from odelib.measurements.gradient_error import Problem, block_gradient, relative
+from odelib.measurements.gradient_error import Problem, block_gradient
 from odelib.measurements.measurement import Measurement, Subject
 from odelib.odeblock import ODEBlock, Solver
 from odelib.records import Environment, Record
@@ -75,7 +75,7 @@ def adjoint_row(problem: Problem, batch: int, rtol: float, share: float | None) 
     forward = f.n
     state, *gradients = torch.autograd.grad(end, [z, *theta], problem.cotangent)
     of_theta = torch.cat([g.flatten() for g in gradients])
-    errors = relative(of_theta, problem.exact.theta), relative(state.flatten(), problem.exact.state)
+    errors = problem.errors(state.flatten(), of_theta)
     return BackwardToleranceRow(rtol, share, batch, forward, f.n - forward, *errors)
 
 
@@ -87,7 +87,7 @@ def measure_backward_tolerance(
     for batch in batches:
         problem = Problem(subject, images, batch)
         direct = block_gradient(ODEBlock(problem.f, Solver(rtol=FORWARD, atol=FORWARD)), problem.z, problem.cotangent)
-        errors = relative(direct.theta, problem.exact.theta), relative(direct.state, problem.exact.state)
+        errors = problem.errors(direct.state, direct.theta)
         rows.append(BackwardToleranceRow(None, None, batch, direct.nfe_forward, 0, *errors))
         rows += [adjoint_row(problem, batch, rtol, None) for rtol in TOLERANCES[sizes]]
         rows += [adjoint_row(problem, batch, FORWARD, share) for share in SHARES[sizes]]

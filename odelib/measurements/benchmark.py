@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from odelib.data import batches
-from odelib.measurements.gradient_error import Problem, block_gradient, relative
+from odelib.measurements.gradient_error import Problem, block_gradient
 from odelib.measurements.measurement import Measurement, Subject, Timed
 from odelib.measurements.other_libraries import block_passes
 from odelib.measurements.sizes import SIZES, SizeRow, Sizes, size_actions, size_rows
@@ -272,8 +272,7 @@ def measure_benchmark(
                 tuple(seconds[case]),
                 float(floor),
                 peak_bytes(block, z),
-                relative(gradient.theta, problem.exact.theta),
-                relative(gradient.state, problem.exact.state),
+                *problem.errors(gradient.state, gradient.theta),
             )
         )
 
@@ -282,9 +281,8 @@ def measure_benchmark(
     for library, block_pass in passes.items():
         *_, n = block_pass.read(block_pass.run())
         state, theta, _ = of_problem[library].read(of_problem[library].run())
-        theta_error = relative(torch.cat([g.flatten() for g in theta]), problem.exact.theta)
-        state_error = relative(state.flatten(), problem.exact.state)
-        libraries.append(LibraryRow(library, n, tuple(seconds[library]), theta_error, state_error))
+        errors = problem.errors(state.flatten(), torch.cat([g.flatten() for g in theta]))
+        libraries.append(LibraryRow(library, n, tuple(seconds[library]), *errors))
 
     return Benchmark(
         Environment.here(device, __name__),

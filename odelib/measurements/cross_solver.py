@@ -59,5 +59,9 @@ def measure_cross_solver(subject: Subject, solvers: dict[str, Solver] = SOLVERS)
 
 _SMALL = {name: SOLVERS[name] for name in ("euler, 1 step", "rk4, 1 step")}
 MEASUREMENT = Measurement(
-    CrossSolver, measure_cross_solver, __name__, studies=("mnist-gradients", "cifar10-full"), small={"solvers": _SMALL}
+    CrossSolver,
+    measure_cross_solver,
+    __name__,
+    studies=("mnist-gradients", "mnist-modern", "cifar10-full"),
+    small={"solvers": _SMALL},
 )

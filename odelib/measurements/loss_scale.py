@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from odelib.measurements.gradient_error import Problem, block_gradient, relative
+from odelib.measurements.gradient_error import Problem, block_gradient
 from odelib.measurements.measurement import Measurement, Subject
 from odelib.odeblock import ODEBlock, Solver
 from odelib.records import Environment, Record
@@ -56,13 +56,12 @@ def measure_loss_scale(subject: Subject, images: int = 32, scales: Sequence[floa
                     cotangent.pow(2).mean().sqrt().item(),
                     ours.nfe_forward,
                     ours.nfe_backward,
-                    relative(ours.theta / scale, problem.exact.theta),
-                    relative(ours.state / scale, problem.exact.state),
+                    *problem.errors(ours.state / scale, ours.theta / scale),
                 )
             )
     block = ODEBlock(problem.f, Solver(rtol=tolerance, atol=tolerance))
     direct = block_gradient(block, problem.z, problem.cotangent)
-    error = relative(direct.theta, problem.exact.theta)
+    error, _ = problem.errors(direct.state, direct.theta)
     return LossScale(Environment.here(subject.device, __name__), images, tolerance, error, tuple(rows))
 
 

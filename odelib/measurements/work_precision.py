@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from odelib.errors import SolverError
-from odelib.measurements.gradient_error import Problem, block_gradient, relative
+from odelib.measurements.gradient_error import Problem, block_gradient
 from odelib.measurements.measurement import Measurement, Subject
 from odelib.odeblock import LIBRARIES, ODEBlock, Solver
 from odelib.records import Environment, Record
@@ -68,7 +68,7 @@ def measure_work_precision(
                 found = block_gradient(ODEBlock(problem.f, solver), problem.z, problem.cotangent)
             except SolverError:
                 continue
-            errors = relative(found.theta, problem.exact.theta), relative(found.state, problem.exact.state)
+            errors = problem.errors(found.state, found.theta)
             rows.append(WorkPrecisionRow(solver.library, solver.method, rtol, steps, batch, found.nfe_forward, *errors))
     return WorkPrecision(Environment.here(subject.device, __name__), images, tuple(rows))
 

@@ -26,11 +26,17 @@ History, by the commits and the times at which the records say that runs began (
   augmentation made 0.1 points, so that the baseline is what is trained.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from odelib.config import Config
+from odelib.measurements.cross_solver import CrossSolver
+from odelib.measurements.hard_images import HardImages
+from odelib.records import Run
+from odelib.studies.statistics import seeds_interval, share_interval
 from odelib.studies.study import Case, Study
+from odelib.studies.summary import Runs, Table, final, mean, mean_and_range, signed
 
 _RECIPE: dict[str, Any] = dict(
     lr=0.05,
@@ -64,3 +70,109 @@ MNIST = Study(
     "What does the network of the assignment reach on digits with a modern recipe?",
     {**NETWORKS, **{name: Case(config) for name, config in CHOICES.items()}},
 )
+
+TEST_IMAGES = 10_000
+HELD_OUT = 10_000
+TAKEN = 0.1  # points by which a choice must be better than the baseline
+
+# Test error on MNIST as published, in percent. (who, network, parameters, error, of what)
+PUBLISHED: list[tuple[str, str, str, str, str]] = [
+    ("{cite:t}`chen2018`", "ResNet, six blocks", "0.60 M", "0.41", "one number"),
+    ("{cite:t}`chen2018`", "RK-Net: gradient through the solver", "0.22 M", "0.47", "one number"),
+    ("{cite:t}`chen2018`", "ODE-Net: gradient by the adjoint", "0.22 M", "0.42", "one number"),
+    ("[saparina](https://github.com/saparina/neural-ode)", "ODE-Net", "0.21 M", "0.45", "one number"),
+    ("[saparina](https://github.com/saparina/neural-ode)", "one residual block", "0.21 M", "0.37", "one number"),
+    ("[saparina](https://github.com/saparina/neural-ode)", "six residual blocks", "0.58 M", "0.34", "one number"),
+]
+NAMES = {
+    "odenet": "ODE-Net, one step of RK4",
+    "resnet-1": "one residual block",
+    "none": "stem and head alone",
+}
+
+
+def errors(runs: Sequence[Run]) -> list[float]:
+    """Test errors after the last epoch in percent, one a seed."""
+    return [100 * (1 - share) for share in final(runs)]
+
+
+def error_table(runs: Runs) -> Table:
+    """What each network reaches, with a t interval over the seeds where there are several."""
+    header = ["network", "test error, % (range)", "95 % over seeds", "training error, %", "parameters", "seeds"]
+    rows: list[list[object]] = []
+    for case, name in NAMES.items():
+        if case in runs:
+            found, training = errors(runs[case]), [100 * (1 - share) for share in final(runs[case], "train_accuracy")]
+            rows.append(
+                [
+                    name,
+                    mean_and_range(found),
+                    _interval(found),
+                    mean_and_range(training),
+                    f"{runs[case][0].parameters:,}",
+                    len(found),
+                ]
+            )
+    return header, rows
+
+
+def _interval(values: Sequence[float]) -> str:
+    if len(values) < 2:
+        return "–"
+    _, low, high = seeds_interval(values)
+    return f"{max(low, 0):.2f} to {high:.2f}"
+
+
+def published_table() -> Table:
+    """Test errors that others state."""
+    return ["source", "network", "parameters", "test error, %", "of"], PUBLISHED
+
+
+def choices_table(runs: Runs) -> Table:
+    """Every choice beside the baseline, by the images held out."""
+    baseline = 100 * only_validation(runs["choice-affine"])
+    header = ["choice", "accuracy of the images held out, %", "minus the baseline, points", "taken"]
+    rows: list[list[object]] = []
+    for case in CHOICES:
+        reached = 100 * only_validation(runs[case])
+        first = case == "choice-affine"
+        taken = "baseline" if first else "yes" if reached - baseline > TAKEN else "no"
+        name = case.removeprefix("choice-")
+        rows.append([name, f"{reached:.2f}", "" if first else signed([reached - baseline], 2), taken])
+    return header, rows
+
+
+def only_validation(runs: Sequence[Run]) -> float:
+    """The share of the held-out images that the one run has right after its last epoch."""
+    (run,) = runs
+    if run.last.validation_accuracy is None:
+        raise ValueError("a choice is made by images that are held out")
+    return run.last.validation_accuracy
+
+
+def numbers(runs: Runs, cross: CrossSolver, hard: HardImages) -> dict[str, str]:
+    """What the text says."""
+    found = {case: errors(runs[case]) for case in NAMES if case in runs}
+    pairs = min(len(values) for values in found.values())
+    said = {
+        "error": f"{mean(found['odenet']):.2f}",
+        "range": f"{min(found['odenet']):.2f} to {max(found['odenet']):.2f}",
+        "seeds": str(len(found["odenet"])),
+        "interval-one": " to ".join(
+            f"{100 * (1 - share):.2f}"
+            for share in reversed(share_interval(1 - mean(found["odenet"]) / 100, TEST_IMAGES))
+        ),
+        "pairs": str(pairs),
+        "hard": str(len(hard.rows)),
+        "hard-networks": str(len(hard.networks)),
+        "minutes": f"{mean(m.seconds for run in runs['odenet'] for m in run.metrics) / 60:.1f}",
+        "epochs": str(DIGITS.epochs),
+    }
+    for case in ("resnet-1", "none"):
+        if case in found:
+            said[f"error-{case}"] = mean_and_range(found[case])
+            said[f"seeds-{case}"] = str(len(found[case]))
+    for solver, name in (("rk4, 1 step", "own"), ("dopri5, 1e-5", "tight"), ("euler, 1 step", "euler")):
+        values = [100 * (1 - row.accuracy) for row in cross.rows if row.solver == solver]
+        said[f"error-{name}"] = mean_and_range(values)
+    return said
