@@ -130,14 +130,14 @@ def test_status_lists_all_that_a_study_plans_and_makes_nothing(study, tmp_path, 
 def test_status_names_a_record_that_was_deleted_or_is_unfinished(tmp_path, capsys):
     shutil.copytree(RESULTS / "mnist-gradients", tmp_path / "mnist-gradients")
     there = GRADIENTS.missing(tmp_path)
-    (tmp_path / "mnist-gradients" / "none-seed0.json").unlink()
-    record = Run.load(tmp_path / "mnist-gradients" / "resnet-1-seed0.json")
-    replace(record, metrics=record.metrics[:2]).save(tmp_path / "mnist-gradients" / "resnet-1-seed0.json")
-    assert set(GRADIENTS.missing(tmp_path)) - set(there) == {"none-seed0", "resnet-1-seed0"}
+    (tmp_path / "mnist-gradients" / "seminorm-dopri5-seed0.json").unlink()
+    record = Run.load(tmp_path / "mnist-gradients" / "adjoint-rk4-4-seed0.json")
+    replace(record, metrics=record.metrics[:2]).save(tmp_path / "mnist-gradients" / "adjoint-rk4-4-seed0.json")
+    assert set(GRADIENTS.missing(tmp_path)) - set(there) == {"seminorm-dopri5-seed0", "adjoint-rk4-4-seed0"}
     assert command(tmp_path, "--status", name=GRADIENTS.name) == 0
     said = capsys.readouterr().out
-    assert re.search(r"none-seed0 +0 of 5 epochs", said) and re.search(r"resnet-1-seed0 +2 of 5 epochs", said)
-    assert not {"none", "resnet-1"} & GRADIENTS.runs(tmp_path).keys()
+    assert re.search(r"seminorm-dopri5-seed0 +0 of 5 epochs", said) and re.search(r"adjoint-rk4-4-seed0 +2 of 5 epochs", said)
+    assert not {"seminorm-dopri5", "adjoint-rk4-4"} & GRADIENTS.runs(tmp_path).keys()
 
 
 def test_status_says_when_nothing_is_missing(small, mnist_root, tmp_path, capsys):
