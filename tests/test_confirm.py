@@ -262,6 +262,7 @@ def test_what_was_not_measured_cannot_be_confirmed(study, tmp_path, capsys):
         ("memory", dict(batch_size=2), dict(batch_size=2)),
         ("cross-solver", {}, {}),
         ("confusion", {}, {}),
+        ("hard-images", {}, {}),
     ],
 )
 def test_what_is_made_twice_by_one_code_is_confirmed(name, options, small, study, tmp_path):

@@ -13,6 +13,7 @@ from odelib.measurements.backward_tolerance import FORWARD, measure_backward_tol
 from odelib.measurements.confusion import count_confusion, measure_confusion
 from odelib.measurements.cross_solver import SOLVERS, measure_cross_solver
 from odelib.measurements.gradient_error import Problem, block_gradient, cosine, measure_gradient_error, relative
+from odelib.measurements.hard_images import measure_hard_images
 from odelib.measurements.loss_scale import measure_loss_scale
 from odelib.measurements.memory import STEPS, TOLERANCES, measure_memory
 from odelib.measurements.timing import StepTime, interleave, measure_timing
@@ -316,7 +317,7 @@ def test_the_solvers_that_are_tried_are_torchdiffeqs():
     assert {solver.library for solver in SOLVERS.values()} == {"torchdiffeq"}
 
 
-@pytest.mark.parametrize("measured", [measure_cross_solver, measure_confusion])
+@pytest.mark.parametrize("measured", [measure_cross_solver, measure_confusion, measure_hard_images])
 def test_a_study_without_weights_cannot_be_tested(measured, subject):
     with pytest.raises(RecordError, match="holds no weights of this study; train its cases first"):
         measured(subject)
@@ -369,6 +370,30 @@ def test_confusion_is_counted_for_every_network_with_weights_in_eval_mode(subjec
         assert sum(row.counts[i][i] for i in range(10)) == round(accuracy * len(tiny.test))
     found.save(tmp_path / "confusion.json")
     assert MEASUREMENTS["confusion"].record.load(tmp_path / "confusion.json") == found
+
+
+# Hard images
+
+
+def test_hard_images_are_those_that_all_odenets_get_wrong(subject, tiny, tmp_path):
+    answers = {}
+    for case, seed in (("direct-dopri5", 0), ("direct-dopri5", 2), ("none", 0)):
+        config = replace(subject.cases[case], seed=seed)
+        model = build(config, tiny)
+        save_weights(tmp_path / f"{case}-seed{seed}.safetensors", model, config)
+        with torch.no_grad():
+            answers[f"{case}-seed{seed}"] = model.eval()(tiny.test.images / 255).argmax(1)
+    found = measure_hard_images(subject)
+    assert found.networks == ("direct-dopri5-seed0", "direct-dopri5-seed2")
+    guesses = torch.stack([answers[name] for name in found.networks], dim=1)
+    wrong = (guesses != tiny.test.labels[:, None]).all(1).nonzero()[:, 0].tolist()
+    assert wrong and [row.index for row in found.rows] == wrong
+    for row in found.rows:
+        assert row.label == str(tiny.test.labels[row.index].item()) and row.label not in row.guesses
+        assert list(row.guesses) == [str(guess) for guess in guesses[row.index].tolist()]
+        assert torch.equal(torch.tensor(row.pixels).permute(2, 0, 1), tiny.test.images[row.index].int())
+    found.save(tmp_path / "hard-images.json")
+    assert MEASUREMENTS["hard-images"].record.load(tmp_path / "hard-images.json") == found
 
 
 # Records

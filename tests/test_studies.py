@@ -136,7 +136,9 @@ def test_status_names_a_record_that_was_deleted_or_is_unfinished(tmp_path, capsy
     assert set(GRADIENTS.missing(tmp_path)) - set(there) == {"seminorm-dopri5-seed0", "adjoint-rk4-4-seed0"}
     assert command(tmp_path, "--status", name=GRADIENTS.name) == 0
     said = capsys.readouterr().out
-    assert re.search(r"seminorm-dopri5-seed0 +0 of 5 epochs", said) and re.search(r"adjoint-rk4-4-seed0 +2 of 5 epochs", said)
+    assert re.search(r"seminorm-dopri5-seed0 +0 of 5 epochs", said) and re.search(
+        r"adjoint-rk4-4-seed0 +2 of 5 epochs", said
+    )
     assert not {"seminorm-dopri5", "adjoint-rk4-4"} & GRADIENTS.runs(tmp_path).keys()
 
 

@@ -1,0 +1,103 @@
+"""The page on records: its choices kept to their rule, and its tables say what the runs are."""
+
+from dataclasses import replace
+
+import pytest
+
+from odelib.measurements.cross_solver import CrossSolver, CrossTest
+from odelib.measurements.hard_images import HardImage, HardImages
+from odelib.studies import STUDIES, modern
+from odelib.studies.summary import final
+
+STUDY = STUDIES["mnist-modern"]
+
+
+@pytest.fixture(scope="module")
+def runs():
+    return STUDY.runs()
+
+
+def ending(run, error, case="odenet", seed=0):
+    """The run, ended with this test error in percent."""
+    last = replace(run.last, test_accuracy=1 - error / 100, validation_accuracy=None, train_accuracy=0.999)
+    config = replace(STUDY.config(case), seed=seed)
+    return replace(run, config=config, metrics=(*run.metrics[:-1], last))
+
+
+# The protocol
+
+
+def test_choices_are_made_by_held_out_images_alone(runs):
+    for case in modern.CHOICES:
+        (run,) = runs[case]
+        assert run.config.validation and all(m.test_accuracy is None for m in run.metrics)
+        assert round(run.config.validation * 60_000) == modern.HELD_OUT
+
+
+def test_what_is_trained_is_what_the_rule_chose(runs):
+    """A choice that was better by over a tenth of a point is in the recipe, and no other."""
+    baseline = modern.CHOICES["choice-affine"]
+    expected, reached = modern.DIGITS, modern.only_validation(runs["choice-affine"])
+    for case, config in modern.CHOICES.items():
+        if 100 * (modern.only_validation(runs[case]) - reached) > modern.TAKEN:
+            expected = replace(expected, **{k: v for k, v in vars(config).items() if v != vars(baseline)[k]})
+    assert expected == modern.DIGITS
+    assert replace(modern.DIGITS, epochs=baseline.epochs, validation=baseline.validation) == baseline
+
+
+def test_the_table_of_choices_says_what_was_taken(runs):
+    better = replace(runs["choice-crop"][0].last, validation_accuracy=0.999)
+    changed = {**runs, "choice-crop": [replace(runs["choice-crop"][0], metrics=(better,))]}
+    _, rows = modern.choices_table(changed)
+    assert [row[0] for row in rows] == [name.removeprefix("choice-") for name in modern.CHOICES]
+    taken = {row[0]: row[3] for row in rows}
+    assert taken["affine"] == "baseline" and taken["crop"] == "yes" and rows[1][1] == "99.90"
+    assert {row[3] for row in modern.choices_table(runs)[1]} == {"baseline", "no"}
+
+
+def test_a_run_that_holds_no_images_out_is_no_choice(runs):
+    with pytest.raises(ValueError, match="a choice is made by images that are held out"):
+        modern.only_validation([ending(runs["choice-crop"][0], 1.0)])
+
+
+def test_controls_have_the_recipe_of_the_network():
+    for case, network in modern.NETWORKS.items():
+        changed = {k for k, v in vars(network.config).items() if v != vars(modern.DIGITS)[k]}
+        assert changed <= {"network", "blocks"}, case
+
+
+# Tables and numbers
+
+
+def test_errors_are_those_after_the_last_epoch_with_a_t_interval(runs):
+    one = runs["choice-crop"][0]
+    fake = {"odenet": [ending(one, 0.3), ending(one, 0.5, seed=1)], "none": [ending(one, 1.0, "none")]}
+    header, rows = modern.error_table(fake)
+    assert header[1:3] == ["test error, % (range)", "95 % over seeds"]
+    ode, none = rows
+    assert ode[1] == "0.40 (0.30 to 0.50)" and ode[-1] == 2 and none[1:3] == ["1.00", "–"] and none[-1] == 1
+    half = 12.7062 * 0.1414 / 2**0.5  # Student's t with one degree of freedom
+    assert ode[2] == f"{max(0, 0.4 - half):.2f} to {0.4 + half:.2f}"
+
+
+def test_numbers_are_those_of_the_records(runs):
+    one = runs["choice-crop"][0]
+    fake = {case: [ending(one, error, case)] for case, error in (("odenet", 0.3), ("resnet-1", 0.4), ("none", 0.5))}
+    solvers = ("rk4, 1 step", "dopri5, 1e-5", "euler, 1 step")
+    rows = tuple(CrossTest("odenet", 0, solver, 4.0, 0.99 - i / 100) for i, solver in enumerate(solvers))
+    hard = HardImages(one.environment, ("odenet-seed0",), (HardImage(3, "7", ("1",), (((0,),),)),))
+    said = modern.numbers(fake, CrossSolver(one.environment, rows), hard)
+    assert said["error"] == "0.30" and said["error-resnet-1"] == "0.40" and said["seeds-none"] == "1"
+    assert [said[f"error-{name}"] for name in ("own", "tight", "euler")] == ["1.00", "2.00", "3.00"]
+    assert said["hard"] == said["hard-networks"] == "1" and said["interval-one"] == "0.21 to 0.43"
+
+
+def test_every_published_number_has_its_source():
+    for source, _, parameters, error, of in modern.PUBLISHED:
+        assert source.startswith(("{cite:t}`", "[")) and parameters.endswith("M") and 0 < float(error) < 1 and of
+
+
+def test_records_of_the_networks_are_of_the_last_epoch(runs):
+    for case in modern.NAMES:
+        for run in runs.get(case, []):
+            assert len(run.metrics) == modern.DIGITS.epochs and final([run]) == [run.metrics[-1].test_accuracy]
