@@ -92,6 +92,18 @@ def test_numbers_are_those_of_the_records(runs):
     assert said["hard"] == said["hard-networks"] == "1" and said["interval-one"] == "0.21 to 0.43"
 
 
+def test_table_1_of_the_paper_stands_beside_the_runs_of_task_6():
+    study = STUDIES["mnist-gradients"]
+    runs, timing, memory = study.runs(), study.measured("timing"), study.measured("memory")
+    header, rows = modern.paper_table(runs, timing, memory)
+    assert rows.pop(0)[1] == "1.60"
+    assert [row[:3] for row in rows[:2]] == [["ResNet", "0.41", "resnet-6"], ["RK-Net", "0.47", "direct-dopri5"]]
+    for row in rows:
+        case = row[2]
+        assert len(row) == len(header) and row[-1] == len(runs[case])
+        assert row[3].startswith(f"{100 * (1 - sum(final(runs[case])) / len(runs[case])):.2f}")
+
+
 def test_every_published_number_has_its_source():
     for source, _, parameters, error, of in modern.PUBLISHED:
         assert source.startswith(("{cite:t}`", "[")) and parameters.endswith("M") and 0 < float(error) < 1 and of
