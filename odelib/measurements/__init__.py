@@ -8,6 +8,7 @@ from odelib.measurements import (
     benchmark,
     confusion,
     cross_solver,
+    figure_3,
     gradient_error,
     hard_images,
     loss_scale,
@@ -26,6 +27,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "work-precision": work_precision.MEASUREMENT,
     "cross-solver": cross_solver.MEASUREMENT,
     "confusion": confusion.MEASUREMENT,
+    "figure-3": figure_3.MEASUREMENT,
     "hard-images": hard_images.MEASUREMENT,
     "benchmark": benchmark.MEASUREMENT,
 }
