@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torchdiffeq import odeint
 
 from odelib.errors import SolverError
-from odelib.gradients import odeint_adjoint
+from odelib.gradients import Solve, odeint_adjoint
 from odelib.measurements.gradient_error import Problem, relative
 from odelib.measurements.measurement import Measurement, Subject
 from odelib.records import Environment, Record
@@ -86,6 +86,15 @@ def dopri5(f: Dynamics, z: Tensor, times: Tensor, tolerance: float) -> Tensor:
     return odeint(f, z, times, method="dopri5", rtol=tolerance, atol=tolerance)
 
 
+def _evaluations(f: nn.Module, z: Tensor, times: Tensor, solve: Solve, cotangent: Tensor) -> tuple[Tensor, int, int]:
+    """The state at the end, and the evaluations forward and backward."""
+    counted = _Counted(f)
+    end = odeint_adjoint(counted, z.clone().requires_grad_(), times, solve)[-1]
+    forward = counted.n
+    end.backward(cotangent)
+    return end.detach(), forward, counted.n - forward
+
+
 SOLVES = {"adams": adams, "dopri5": dopri5}
 
 
@@ -101,16 +110,10 @@ def measure_figure_3(
             end = dopri5(f, z, times, 1e-9)[-1]
         for name, solve in SOLVES.items():
             for tolerance in tolerances:
-                backward = []
-                for scale in (1.0, (end.norm() / cotangent.norm()).item()):
-                    counted = _Counted(f)
-                    start = z.clone().requires_grad_()
-                    found = odeint_adjoint(counted, start, times, partial(solve, tolerance=tolerance))[-1]
-                    forward = counted.n
-                    found.backward(scale * cotangent)
-                    backward.append(counted.n - forward)
-                error = relative(found.detach(), end)
-                rows.append(Figure3Row(name, tolerance, batch, forward, *backward, error))
+                solved = partial(solve, tolerance=tolerance)
+                found, forward, usual = _evaluations(f, z, times, solved, cotangent)
+                _, _, large = _evaluations(f, z, times, solved, cotangent * end.norm() / cotangent.norm())
+                rows.append(Figure3Row(name, tolerance, batch, forward, usual, large, relative(found, end)))
     return Figure3(Environment.here(subject.device, __name__), images, tuple(rows))
 
 
