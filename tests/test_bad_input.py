@@ -313,6 +313,15 @@ def rows():
     yield "train --width 65537", "width must be at most 65536, got 65537"
     yield "train --blocks 1001", "blocks must be at most 1000, got 1001"
     yield "train --scales 17", "scales must be at most 16, got 17"
+    yield "train --growth 17", "growth must be at most 16, got 17"
+    yield "train --growth 16 --scales 4", "growth 16 in 4 scales leads to over 65536 channels"
+    yield (
+        "train --zero-start --norm none",
+        "zero_start sets the scale of the last norm of f to 0, and norm none has none",
+    )
+    yield "train --nesterov --optimizer adam", "nesterov is for optimizer sgd with a momentum"
+    yield "train --ema 1", "ema must be at least 0 and below 1, got 1.0"
+    yield "train --ema 0.9 --norm batch", "ema averages weights, to which the statistics of norm batch would not fit"
     yield "train --extra-channels 65600", "extra_channels must be at most 65536, got 65600"
     yield "train --order 2 --width 7", "order 2 halves the channels of the state; 7 is odd"
     yield "train --method rk5", "unknown method 'rk5'"
@@ -341,6 +350,10 @@ def rows():
     yield f"{TRAIN} --train-images 2001", "mnist-sample has 2,000 images to train on, not 2,001"
     yield f"{TRAIN} --train-images 2 --validation 0.0001", "leaves no image on one side of 2000"
     yield f"{TRAIN} --dataset mnist --data {{there}}/small --stem conv", "a picture of 4 x 4 pixels does not pass"
+    yield (
+        f"{TRAIN} --dataset mnist --data {{there}}/small --stem fine --augment reflect-flip",
+        "images of 4 x 4 pixels are too small to reflect 4 of them outside",
+    )
     yield f"{TRAIN} --dataset {{there}}/pictures/good --image-size 6 --stem conv", "Expected more than 1 value"
     yield (
         f"{TRAIN} --dataset {{there}}/pictures/good --image-size 6 --stem res",

@@ -32,6 +32,7 @@ from typing import Any
 
 from odelib.config import Config
 from odelib.measurements.cross_solver import CrossSolver
+from odelib.measurements.figure_3 import SOLVES, Figure3
 from odelib.measurements.hard_images import HardImages
 from odelib.measurements.memory import Memory
 from odelib.measurements.timing import Timing
@@ -200,6 +201,8 @@ def numbers(runs: Runs, cross: CrossSolver, hard: HardImages) -> dict[str, str]:
         "hard-networks": str(len(hard.networks)),
         "minutes": f"{mean(m.seconds for run in runs['odenet'] for m in run.metrics) / 60:.1f}",
         "epochs": str(DIGITS.epochs),
+        "taken": f"{TAKEN:g}",
+        "choice-se": f"{100 * standard_error(only_validation(runs['choice-affine']), HELD_OUT):.2f}",
         "paper-se": f"{100 * standard_error(1 - 0.0042, TEST_IMAGES):.3f}",
     }
     for case in ("resnet-1", "none"):
@@ -209,4 +212,22 @@ def numbers(runs: Runs, cross: CrossSolver, hard: HardImages) -> dict[str, str]:
     for solver, name in (("rk4, 1 step", "own"), ("dopri5, 1e-5", "tight"), ("euler, 1 step", "euler")):
         values = [100 * (1 - row.accuracy) for row in cross.rows if row.solver == solver]
         said[f"error-{name}"] = mean_and_range(values)
+    return said
+
+
+def figure_3_numbers(record: Figure3, runs: Sequence[Run]) -> dict[str, str]:
+    """What the text says of Figure 3: NFE backward over NFE forward at the loosest and the tightest tolerance, means
+    over the batches, for a loss as in training and a large one; and NFE by epoch."""
+    said = {"batches": str(len({row.batch for row in record.rows})), "images": str(record.images)}
+    tolerances = sorted({row.tolerance for row in record.rows})
+    for solver in SOLVES:
+        for name, tolerance in (("tight", tolerances[0]), ("loose", tolerances[-1])):
+            rows = [row for row in record.rows if (row.solver, row.tolerance) == (solver, tolerance)]
+            said[f"{solver}-{name}"] = f"{mean(row.nfe_backward / row.nfe_forward for row in rows):.2f}"
+            said[f"{solver}-{name}-large"] = f"{mean(row.nfe_backward_large / row.nfe_forward for row in rows):.2f}"
+        errors = [row.state_error / row.tolerance for row in record.rows if row.solver == solver]
+        said[f"{solver}-error-least"], said[f"{solver}-error-most"] = f"{min(errors):.2f}", f"{max(errors):.1f}"
+    first, last = ([run.metrics[i].nfe_forward for run in runs] for i in (0, -1))
+    said["nfe-first"], said["nfe-last"] = mean_and_range(first, 1), mean_and_range(last, 1)
+    said["nfe-seeds"] = str(len(runs))
     return said
