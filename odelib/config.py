@@ -71,6 +71,22 @@ ADDED = (
 PRESETS = {
     # torchdiffeq's examples/odenet_mnist.py with its default flags.
     "odenet-mnist": Config(dataset="mnist", augment="crop", epochs=160, schedule="step"),
+    # The same network with the recipe that the book's chapter `records` chose.
+    "odenet-mnist-modern": Config(
+        dataset="mnist",
+        augment="affine",
+        epochs=20,
+        lr=0.05,
+        schedule="linear",
+        nesterov=True,
+        weight_decay=5e-4,
+        decay_filters=True,
+        ema=0.99,
+        library="odelib",
+        method="rk4",
+        products=True,
+        stem_bf16=True,
+    ),
 }
 
 

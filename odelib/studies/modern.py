@@ -28,9 +28,8 @@ History, by the commits and the times at which the records say that runs began (
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
-from odelib.config import Config
+from odelib.config import PRESETS, Config
 from odelib.measurements.cross_solver import CrossSolver
 from odelib.measurements.figure_3 import SOLVES, Figure3
 from odelib.measurements.hard_images import HardImages
@@ -42,17 +41,7 @@ from odelib.studies.statistics import seeds_interval, share_interval
 from odelib.studies.study import Case, Study
 from odelib.studies.summary import Runs, Table, final, mean, mean_and_range, signed, standard_error
 
-_RECIPE: dict[str, Any] = dict(
-    lr=0.05,
-    schedule="linear",
-    nesterov=True,
-    weight_decay=5e-4,
-    decay_filters=True,
-    ema=0.99,
-)
-_FAST: dict[str, Any] = dict(library="odelib", method="rk4", products=True, stem_bf16=True)
-
-DIGITS = Config(dataset="mnist", augment="affine", epochs=20, **_RECIPE, **_FAST)
+DIGITS = PRESETS["odenet-mnist-modern"]
 NETWORKS: dict[str, Case] = {
     "odenet": Case(DIGITS, (0, 1, 2, 3, 4)),
     "resnet-1": Case(replace(DIGITS, network="resnet", blocks=1), (0, 1, 2)),
