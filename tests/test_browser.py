@@ -253,6 +253,20 @@ def test_cards_from_disk(visit):
     assert faults == []
 
 
+@pytest.mark.parametrize("width", ["desk", "phone"])
+def test_a_note_stands_in_the_margin_or_where_there_is_none_in_the_text(visit, server, width):
+    page, _ = visit(server + "solvers-inside.html", width)
+    note = page.locator("aside.margin").first
+    text = page.locator("aside.margin + p").first
+    note.scroll_into_view_if_needed()
+    beside, column = note.bounding_box(), text.bounding_box()
+    if width == "desk":
+        assert beside["x"] > column["x"] + column["width"] and beside["x"] + beside["width"] <= WIDTHS[width][0]
+    else:
+        assert (beside["x"], beside["width"]) == (column["x"], column["width"])
+        assert beside["y"] + beside["height"] <= column["y"]
+
+
 @pytest.mark.parametrize("width, theme", [("desk", "light"), ("phone", "dark")])
 def test_the_link_that_asks_about_a_section(visit, server, monkeypatch, width, theme):
     """It comes up with the mouse or the focus, and changes nothing else. A site has it if its repository is known."""

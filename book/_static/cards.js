@@ -36,7 +36,7 @@
   function copy(elements) {
     const copies = [...elements].filter(Boolean).map((element) => document.importNode(element, true));
     for (const one of copies) {
-      for (const e of one.querySelectorAll(".headerlink, .ask, button, script, style")) e.remove();
+      for (const e of one.querySelectorAll(".headerlink, .ask, button, script")) e.remove();
       for (const e of one.querySelectorAll("a")) e.replaceWith(...e.childNodes);
       for (const e of [one, ...one.querySelectorAll("[id], [tabindex], [title]")]) {
         for (const name of ["id", "tabindex", "title"]) e.removeAttribute(name);
