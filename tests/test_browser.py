@@ -185,6 +185,7 @@ def card_of(page, link, by):
         link.hover()
     else:
         page.keyboard.press("Shift")  # focus is shown to those who use the keyboard
+        link.blur()
         link.focus()
     card = page.locator(CARD)
     card.wait_for(state="visible")
@@ -265,6 +266,13 @@ def test_a_note_stands_in_the_margin_or_where_there_is_none_in_the_text(visit, s
     else:
         assert (beside["x"], beside["width"]) == (column["x"], column["width"])
         assert beside["y"] + beside["height"] <= column["y"]
+
+
+@pytest.mark.parametrize("width", [800, 1000, 1200, 1400, 1920])
+def test_a_note_in_the_margin_pushes_no_page_sideways(visit, server, width):
+    page, _ = visit(server + "solvers-inside.html")
+    page.set_viewport_size(dict(width=width, height=900))
+    assert page.locator("aside.margin").count() and inspect(page) == {}
 
 
 @pytest.mark.parametrize("width, theme", [("desk", "light"), ("phone", "dark")])

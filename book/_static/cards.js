@@ -27,14 +27,20 @@
   function essence(target) {
     if (target.matches("div.math, figure, table, .admonition")) return [target];
     if (target.matches(".citation")) return target.querySelectorAll("p");
-    if (target.matches("dt")) return [target, target.parentElement.querySelector("dd > p")];
+    if (target.matches("dt")) {
+      const entry = target.parentElement.cloneNode();
+      const said = document.createElement("dd");
+      said.append(target.parentElement.querySelector("dd > p")?.cloneNode(true) ?? "");
+      entry.append(target.cloneNode(true), said);
+      return [entry];
+    }
     const section = target.closest("section");
     return section ? [...section.querySelectorAll(":scope > :is(h1, h2, h3, h4), :scope > p")].slice(0, 2) : [];
   }
 
   // A copy of them without what can be reached by the keyboard, or is there to be clicked.
   function copy(elements) {
-    const copies = [...elements].filter(Boolean).map((element) => document.importNode(element, true));
+    const copies = [...elements].map((element) => document.importNode(element, true));
     for (const one of copies) {
       for (const e of one.querySelectorAll(".headerlink, .ask, button, script")) e.remove();
       for (const e of one.querySelectorAll("a")) e.replaceWith(...e.childNodes);
