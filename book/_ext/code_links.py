@@ -47,7 +47,7 @@ def meanings(tree: ast.Module) -> Iterator[str]:
 
 
 def with_links(body: str, address: Callable[[str], str | None]) -> str:
-    """The HTML of a page, where names of odelib that have an address lead there from their first place in each block."""
+    """The HTML of a page, where names of odelib that have an address lead there, once in every block."""
     trees = {block[0]: code(block[0]) for block in BLOCK.finditer(body)}
     names = {name: address(full) for tree in trees.values() for name, full in imports(tree)}
     for block in BLOCK.finditer(body):
