@@ -136,6 +136,7 @@ def convert(tmp_path):
         ("```{table} T\n| a |\n|:--|\n| b |\n```", "**T**\n\n| a |\n|:--|\n| b |"),
         # boxes
         (":::{admonition} Task *1*, done\n:class: tip\na\n:::", "> **Task *1*, done.**\n>\n> a"),
+        ("```{margin} Aside\na\n```", "> **Aside.**\n>\n> a"),
         ("```{note}\na\n\nb\n```", "> **Note.**\n>\n> a\n>\n> b"),
         ("````{prf:proof}\nBy\n\n$$\nx\n$$\n````", "> **Proof.**\n>\n> By\n>\n> $$x$$"),
         ("```{exercise} Why?\n:label: ex-why\n\na\n```", "> **Exercise (Why?).**\n>\n> a"),

@@ -25,7 +25,7 @@ from pybtex.richtext import Text
 from repository import Repository
 from sphinx.directives.code import LiteralInclude, LiteralIncludeReader
 
-TITLED = ("admonition", "dropdown")
+TITLED = ("admonition", "dropdown", "margin")
 NOTES = ("note", "tip", "hint", "important", "warning", "caution", "seealso")
 STATEMENTS = ("axiom", "definition", "theorem", "lemma", "proposition", "corollary", "proof", "remark", "example")
 EXERCISES = ("exercise", "exercise-start", "solution", "solution-start")

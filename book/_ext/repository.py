@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlencode
 
 PUBLISHED = "gh-pages"  # the branch that holds the built site
 
@@ -42,6 +43,10 @@ class Repository:
     def raw_file(self, path: str) -> str:
         """The address of a file of this commit, to show or load it."""
         return f"https://raw.githubusercontent.com/{self.name}/{self.commit}/{path}"
+
+    def question(self, title: str, text: str) -> str:
+        """The address that opens a new issue, with title and text for a reader to go on from."""
+        return f"{self.url}/issues/new?{urlencode({'title': title, 'body': text})}"
 
     def colab(self, page: str) -> str:
         """The address that opens a page's notebook in Colab."""
