@@ -91,5 +91,5 @@ def test_the_figure_shows_each_solver_and_each_run():
     error, backward, epochs = figure_3(record(), runs).axes
     assert [line.get_xydata().tolist() for line in error.lines] == [[[10, 0.02], [40, 1e-3]], [[14, 0.01], [26, 4e-3]]]
     assert [line.get_ydata().tolist() for line in backward.lines[:4]] == [[8, 20], [9, 30], [14, 26], [14, 52]]
-    assert [line.get_ydata().tolist() for line in backward.lines[4:]] == [[0, 40], [0, 20]]
+    assert [line.get_ydata().tolist() for line in backward.lines[4:]] == [[10, 40], [5, 20]]
     assert len(epochs.lines) == len(runs)

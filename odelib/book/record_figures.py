@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.figure import Figure
 
 from odelib.book.plots import COLORS, panels
@@ -25,16 +26,17 @@ def figure_3(record: Figure3, runs: Sequence[Run]) -> Figure:
         error.loglog(forward, [mean(row.state_error for row in group) for group in rows], label=_NAMES[solver])
         usual = [mean(row.nfe_backward for row in group) for group in rows]
         large = [mean(row.nfe_backward_large for row in group) for group in rows]
-        backward.plot(forward, usual, color=COLORS[i], label=_NAMES[solver])
-        backward.plot(forward, large, color=COLORS[i], linestyle="--", label=f"{solver}, large loss")
-    most = max(row.nfe_forward for row in record.rows)
+        backward.loglog(forward, usual, color=COLORS[i], label=_NAMES[solver])
+        backward.loglog(forward, large, color=COLORS[i], linestyle="--", label=f"{solver}, large loss")
+    ends = np.array([f(row.nfe_forward for row in record.rows) for f in (min, max)])
     for slope, text in ((1.0, "equal"), (0.5, "half")):
-        backward.plot([0, most], [0, slope * most], color="gray", linestyle=":", marker="", linewidth=1)
-        backward.annotate(text, (most, slope * most), ha="right", va="bottom", fontsize=7, color="gray")
+        backward.plot(ends, slope * ends, color="gray", linestyle=":", marker="", linewidth=1)
+        backward.annotate(text, (ends[1], slope * ends[1]), fontsize=7, color="gray")
     for run in runs:
         epochs.plot(
             [m.epoch for m in run.metrics], [m.nfe_forward for m in run.metrics], label=f"seed {run.config.seed}"
         )
+    backward.set_ylim(top=20 * max(row.nfe_backward_large for row in record.rows))  # room for the legend
     error.set(xlabel="NFE forward", ylabel="error of z(1)")
     backward.set(xlabel="NFE forward", ylabel="NFE backward")
     epochs.set(xlabel="epoch", ylabel="NFE forward")
