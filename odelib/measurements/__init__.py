@@ -9,8 +9,11 @@ from odelib.measurements import (
     confusion,
     cross_solver,
     gradient_error,
+    inference,
     loss_scale,
     memory,
+    robustness,
+    stop_times,
     timing,
     work_precision,
 )
@@ -25,6 +28,9 @@ MEASUREMENTS: dict[str, Measurement] = {
     "work-precision": work_precision.MEASUREMENT,
     "cross-solver": cross_solver.MEASUREMENT,
     "confusion": confusion.MEASUREMENT,
+    "stop-times": stop_times.MEASUREMENT,
+    "inference": inference.MEASUREMENT,
+    "robustness": robustness.MEASUREMENT,
     "benchmark": benchmark.MEASUREMENT,
 }
 
