@@ -34,6 +34,7 @@ NOT_A_FLOW = "direct-euler"  # trained with one step of Euler, backpropagated
 EXITS = ("adjoint-dopri5", "direct-rk4", "resnet-6")  # drawn side by side, if they are there
 SOLVES = ("adjoint-dopri5", "direct-rk4", "direct-euler")
 CAREFUL, EAGER = 0.95, 0.5  # thresholds of the early exit that the text tells of
+MARGIN = 0.02  # between two attacks on the same images, above which one is called weaker
 ALLOWED = 0.001  # loss of accuracy that a cheaper solve may cost
 
 
@@ -224,11 +225,22 @@ def attack_table(record: Robustness, budget: float) -> Table:
     return header, rows
 
 
-def masked(record: Robustness, case: str, budget: float) -> dict[str, float]:
-    """What reads the images of the loose solve right after PGD, means over the networks, by whose gradient it followed:
-    the loose solve's adjoint, the loose solve's own, the tight solve's."""
-    found = attacked(record, case, "loose", "pgd", budget)
+def masked(record: Robustness, budget: float) -> dict[str, float]:
+    """Of what PGD leaves the loose solve of `ONE_NETWORK`, means over the networks, by whose gradient it followed: the
+    loose solve's adjoint, the loose solve's own, the tight solve's."""
+    found = attacked(record, ONE_NETWORK, "loose", "pgd", budget)
     return {by: mean(row.accuracy for row in found[by]) for by in ("loose adjoint", "loose", "tight")}
+
+
+def kinds(record: Robustness, budget: float) -> dict[str, list[float]]:
+    """What the strongest PGD leaves every network with an ODE (read by the tight solve), every residual one, and every
+    one without a block."""
+    found: dict[str, list[float]] = {"ode": [], "residual": [], "none": []}
+    for case, tested in readers(record):
+        if tested != "loose":
+            kind = "ode" if tested == "tight" else "none" if case == "none" else "residual"
+            found[kind] += strongest(attacked(record, case, tested, "pgd", budget))
+    return found
 
 
 # What the text says
@@ -297,16 +309,35 @@ def inference_numbers(record: Inferences) -> dict[str, str]:
 
 
 def attack_numbers(record: Robustness, budget: float) -> dict[str, str]:
-    """Of `ONE_NETWORK` and the controls at one budget: PGD in percent, by whose gradient it followed, and by the
-    strongest; `interval` is that of the images for the strongest on the tight solve."""
-    found = {"images": f"{record.images:,}", "steps": str(record.pgd_steps), "counted": counted(record.rows)}
-    found["n"] = str(networks(record.rows)[ONE_NETWORK])
-    for by, accuracy in masked(record, ONE_NETWORK, budget).items():
-        found[f"loose-by-{by.replace(' ', '-')}"] = f"{100 * accuracy:.1f}"
-    for case, tested in readers(record):
-        left = strongest(attacked(record, case, tested, "pgd", budget))
-        found[f"{case}-{tested}"] = percent(left, 1)
-        if (case, tested) == (ONE_NETWORK, "tight"):
-            low, high = share_interval(mean(left), record.images)
-            found["interval"] = f"{100 * low:.0f} to {100 * high:.0f}"
+    """PGD at one budget, in percent: on the loose solve of `ONE_NETWORK` by whose gradient it followed, on every kind
+    of network by the strongest. `masked` and `apart` are sentences: whether a gradient hid more than `MARGIN`, and whether
+    the ranges of networks with an ODE and of residual ones are apart."""
+    found = {
+        "images": f"{record.images:,}",
+        "steps": str(record.pgd_steps),
+        "n": str(networks(record.rows)[ONE_NETWORK]),
+    }
+    left = masked(record, budget)
+    for by, accuracy in left.items():
+        found[f"by-{by.replace(' ', '-')}"] = f"{100 * accuracy:.1f}"
+    hid = [by for by, accuracy in left.items() if accuracy > min(left.values()) + MARGIN]
+    found["masked"] = (
+        f"So the gradient of the {' and that of the '.join(hid)} solve hid a part of what an attack can do."
+        if hid
+        else "The three lie within two points of one another: none of these gradients hid what another one found."
+    )
+    each = kinds(record, budget)
+    for kind, values in each.items():
+        found[kind] = f"{percent(values, 1)} % (n = {len(values)})" if values else "not in this record"
+    ode, residual = each["ode"], each["residual"]
+    if not residual:
+        found["apart"] = "The record has no residual network to compare with."
+    elif min(ode) > max(residual):
+        found["apart"] = "Every network with an ODE keeps more than every residual one."
+    elif min(residual) > max(ode):
+        found["apart"] = "Every residual network keeps more than every one with an ODE."
+    else:
+        found["apart"] = "The two ranges overlap: these networks show no difference between the kinds."
+    low, high = share_interval(mean(ode), record.images)
+    found["interval"] = f"{100 * low:.0f} to {100 * high:.0f}"
     return found
