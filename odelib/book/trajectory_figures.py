@@ -17,7 +17,7 @@ from odelib.shapes import Float
 from odelib.studies import trajectory as study
 from odelib.studies.summary import mean
 
-_ERRORS = (0.5, 1, 2, 5, 10, 20, 50, 100)
+_ERRORS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
 
 
 def opinions(digits: Images, probabilities: Float[Tensor, "t n classes"], times: Sequence[float]) -> Figure:
@@ -58,14 +58,17 @@ def _line(ax: Axes, points: Sequence[tuple[float, Sequence[float]]], color: str,
     ax.fill_between(x, *ends, color=color, alpha=0.15)
 
 
-def _error_axis(ax: Axes) -> None:
-    """Errors in percent on a logarithmic axis, with plain numbers; a network without errors is drawn at its foot."""
-    least = min((y for line in ax.lines for y in line.get_ydata() if y > 0), default=1)
-    ax.set_yscale("log", nonpositive="clip")
-    ax.set_ylim(bottom=0.7 * least)
-    shown = [tick for tick in _ERRORS if 0.7 * least <= tick <= 100]
-    ax.yaxis.set_ticks(shown, [f"{tick:g}" for tick in shown])
-    ax.yaxis.set_ticks([], minor=True)
+def _error_axes(axes: Sequence[Axes]) -> None:
+    """Errors in percent on one logarithmic axis for all, with plain numbers; no error at all is drawn at its foot."""
+    drawn = [y for ax in axes for line in ax.lines for y in line.get_ydata() if y > 0]
+    low, high = 0.7 * min(drawn, default=1), 1.3 * max(drawn, default=100)
+    shown = [tick for tick in _ERRORS if low <= tick <= high]
+    for ax in axes:
+        ax.set_yscale("log", nonpositive="clip")
+        ax.set_ylim(low, high)
+        ax.yaxis.set_ticks(shown, [f"{tick:g}" for tick in shown])
+        ax.yaxis.set_ticks([], minor=True)
+    axes[0].set_ylabel("test error (%)")
 
 
 def accuracy_by_time(record: StopTimes) -> Figure:
@@ -83,8 +86,7 @@ def accuracy_by_time(record: StopTimes) -> Figure:
             else:
                 _line(ax, points, color, study.NAMES[case], marker=marker)
         ax.set(xlabel="t, or share of the blocks", title="the head" if name == "accuracy" else "a linear probe")
-    _error_axis(axes[0, 0])
-    axes[0, 0].set(ylabel="test error (%)")
+    _error_axes(axes[0])
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=8)
     return figure
@@ -108,8 +110,7 @@ def early_exits(record: StopTimes, inference: Inferences, cases: Sequence[str]) 
                 _line(ax, study.curve(rows, name, "nfe", y), color, label, marker=marker)
         ax.set_title(study.NAMES[case], fontsize=10)
         ax.set(xlabel="NFE" if steps else "blocks", xlim=(0, None))
-        _error_axis(ax)
-    axes[0, 0].set(ylabel="test error (%)")
+    _error_axes(axes[0])
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=8)
     return figure
@@ -128,8 +129,7 @@ def cheaper_solves(record: Inferences, cases: Sequence[str]) -> Figure:
         ax.xaxis.set_ticks([1, 2, 4, 8, 16, 32], ["1", "2", "4", "8", "16", "32"])
         ax.xaxis.set_ticks([], minor=True)
         ax.set(xlabel="NFE")
-        _error_axis(ax)
-    axes[0, 0].set(ylabel="test error (%)")
+    _error_axes(axes[0])
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=4, fontsize=8)
     return figure
@@ -172,12 +172,13 @@ def under_attack(record: Robustness) -> Figure:
             ax.plot(100 * mean(study.strongest(noisy)), y, marker="|", markersize=12, color="gray", linestyle="")
             for by, same in study.attacked(record, case, tested, "pgd", budget).items():
                 _, color, marker = _MADE[by]
+                at = y + (list(_MADE).index(by) - 2) / 5 if tested != "own" else y
                 shares = [100 * row.accuracy for row in same]
                 inside = "white" if len(shares) == 1 else color
-                ax.plot(mean(shares), y, marker=marker, markersize=7, color=color, mfc=inside, linestyle="")
-                ax.plot(shares, [y] * len(shares), marker=".", markersize=4, color=color, linestyle="")
+                ax.plot(mean(shares), at, marker=marker, markersize=7, color=color, mfc=inside, linestyle="")
+                ax.plot(shares, [at] * len(shares), marker=".", markersize=4, color=color, linestyle="")
         ax.set_yticks(range(len(rows)), [study.reader(*row) for row in rows], fontsize=8)
-        ax.invert_yaxis()
+        ax.set_ylim(len(rows) - 0.5, -0.5)
         ax.set_title(f"budget {budget:g}", fontsize=10)
         ax.set(xlim=(-2, 102))
     axes[-1, 0].set(xlabel="accuracy after PGD (%)")

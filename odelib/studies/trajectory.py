@@ -11,7 +11,7 @@ from odelib.measurements.inference import Inference, Inferences
 from odelib.measurements.robustness import Attacked, Robustness
 from odelib.measurements.stop_times import BLOCKS, Exit, Stop, StopTimes, fitted
 from odelib.studies.statistics import share_interval
-from odelib.studies.summary import Table, mean, mean_and_range
+from odelib.studies.summary import Table, mean, mean_and_range, standard_error
 
 NAMES = {
     "adjoint-dopri5": "dopri5, adjoint",
@@ -296,9 +296,12 @@ def inference_numbers(record: Inferences) -> dict[str, str]:
     name, cheap = cheapest(record, ONE_NETWORK)
     kinds = {"tight": next(iter(solvers.values())), "loose": solvers["dopri5 at 1"], "cheapest": cheap}
     found = {"images": f"{record.images:,}", "counted": counted(record.rows), "cheapest-name": name}
+    found["allowed"] = f"{100 * ALLOWED:g}"
+    found["standard-error"] = f"{100 * standard_error(mean(row.accuracy for row in cheap), record.images):.2f}"
     for kind, rows in kinds.items():
         found[f"{kind}-nfe"] = f"{mean(row.nfe for row in rows):.0f}"
         found[kind] = percent(row.accuracy for row in rows)
+        found[f"{kind}-steps"] = f"{(mean(row.nfe for row in rows) - 2) / 6:.0f}"  # of dopri5
         found[f"{kind}-moved"] = f"{100 * mean(row.moved for row in rows):.2f}"
     other = by_solver(record, NOT_A_FLOW)
     found["euler-own"] = percent(row.accuracy for row in other["Euler, 1 step"])
@@ -310,8 +313,10 @@ def inference_numbers(record: Inferences) -> dict[str, str]:
 
 def attack_numbers(record: Robustness, budget: float) -> dict[str, str]:
     """PGD at one budget, in percent: on the loose solve of `ONE_NETWORK` by whose gradient it followed, on every kind
-    of network by the strongest. `masked` and `apart` are sentences: whether a gradient hid more than `MARGIN`, and whether
-    the ranges of networks with an ODE and of residual ones are apart."""
+    of network by the strongest.
+
+    `masked` and `apart` are sentences: whether a gradient hid more than `MARGIN`, and whether the ranges of networks
+    with an ODE and of residual ones are apart."""
     found = {
         "images": f"{record.images:,}",
         "steps": str(record.pgd_steps),
