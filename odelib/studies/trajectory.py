@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from odelib.measurements.inference import Inference, Inferences
-from odelib.measurements.robustness import Attacked, Robustness
+from odelib.measurements.robustness import BUDGETS, Attacked, Robustness
 from odelib.measurements.stop_times import BLOCKS, Exit, Stop, StopTimes, fitted
 from odelib.studies.statistics import share_interval
 from odelib.studies.summary import Table, mean, mean_and_range, standard_error
@@ -225,11 +225,43 @@ def attack_table(record: Robustness, budget: float) -> Table:
     return header, rows
 
 
-def masked(record: Robustness, budget: float) -> dict[str, float]:
-    """Of what PGD leaves the loose solve of `ONE_NETWORK`, means over the networks, by whose gradient it followed: the
-    loose solve's adjoint, the loose solve's own, the tight solve's."""
-    found = attacked(record, ONE_NETWORK, "loose", "pgd", budget)
-    return {by: mean(row.accuracy for row in found[by]) for by in ("loose adjoint", "loose", "tight")}
+_GRADIENTS = ("loose adjoint", "loose", "tight")
+
+
+def masked(record: Robustness) -> dict[tuple[str, float], dict[str, float]]:
+    """What attacks leave the loose solve of `ONE_NETWORK`, means over the networks: under the attack and its budget, by
+    whose gradient it followed: the loose solve's adjoint, the loose solve's own, the tight solve's."""
+    found = {}
+    for budget in BUDGETS:
+        for name in ("fgsm", "pgd"):
+            rows = attacked(record, ONE_NETWORK, "loose", name, budget)
+            found[name, budget] = {by: mean(row.accuracy for row in rows[by]) for by in _GRADIENTS}
+    return found
+
+
+def masked_table(record: Robustness) -> Table:
+    """`masked` in percent."""
+    header = ["attack", "budget", *(f"along the {by}" for by in _GRADIENTS)]
+    return header, [
+        [name.upper(), f"{budget:g}", *(f"{100 * left[by]:.1f}" for by in _GRADIENTS)]
+        for (name, budget), left in masked(record).items()
+    ]
+
+
+def hidden(record: Robustness) -> str:
+    """The largest gap in a row of `masked`, as a sentence: how much a gradient hides that another one finds."""
+    gaps = [
+        (accuracy - min(left.values()), name, budget, by)
+        for (name, budget), left in masked(record).items()
+        for by, accuracy in left.items()
+    ]
+    gap, name, budget, by = max(gaps)
+    if gap <= MARGIN:
+        return "The three lie within two points of one another in every row: no gradient hid what another one found."
+    return (
+        f"The largest gap is {100 * gap:.0f} points: {name.upper()} with budget {budget:g}, along the {by}. By that "
+        "gradient alone the network would look safer than it is."
+    )
 
 
 def kinds(record: Robustness, budget: float) -> dict[str, list[float]]:
@@ -312,25 +344,16 @@ def inference_numbers(record: Inferences) -> dict[str, str]:
 
 
 def attack_numbers(record: Robustness, budget: float) -> dict[str, str]:
-    """PGD at one budget, in percent: on the loose solve of `ONE_NETWORK` by whose gradient it followed, on every kind
-    of network by the strongest.
+    """What the strongest PGD at one budget leaves every kind of network, in percent.
 
-    `masked` and `apart` are sentences: whether a gradient hid more than `MARGIN`, and whether the ranges of networks
-    with an ODE and of residual ones are apart."""
+    `hidden` and `apart` are sentences: how much a gradient hid, and whether the ranges of networks with an ODE and of
+    residual ones are apart."""
     found = {
         "images": f"{record.images:,}",
         "steps": str(record.pgd_steps),
         "n": str(networks(record.rows)[ONE_NETWORK]),
     }
-    left = masked(record, budget)
-    for by, accuracy in left.items():
-        found[f"by-{by.replace(' ', '-')}"] = f"{100 * accuracy:.1f}"
-    hid = [by for by, accuracy in left.items() if accuracy > min(left.values()) + MARGIN]
-    found["masked"] = (
-        f"So the gradient of the {' and that of the '.join(hid)} solve hid a part of what an attack can do."
-        if hid
-        else "The three lie within two points of one another: none of these gradients hid what another one found."
-    )
+    found["hidden"] = hidden(record)
     each = kinds(record, budget)
     for kind, values in each.items():
         found[kind] = f"{percent(values, 1)} % (n = {len(values)})" if values else "not in this record"
