@@ -9,7 +9,7 @@ from odelib.book import trajectory_figures as figures
 from odelib.measurements.inference import Inference, Inferences
 from odelib.measurements.robustness import BUDGETS, Attacked, Robustness
 from odelib.measurements.stop_times import Exit, Reading, Stop, StopTimes
-from odelib.studies import STUDIES, trajectory
+from odelib.studies import STUDIES, attacks, trajectory
 
 STUDY = STUDIES["mnist-gradients"]
 ONE, OTHER = trajectory.ONE_NETWORK, trajectory.NOT_A_FLOW
@@ -64,7 +64,7 @@ def inference(environment):
     return Inferences(environment, 1000, tuple(rows))
 
 
-def attacks(case, tested, made, accuracies):
+def made_up(case, tested, made, accuracies):
     rows = [Attacked(case, 0, "none", 0.0, "none", how, 1.0) for how in tested]
     for budget in BUDGETS:
         for how in tested:
@@ -76,8 +76,8 @@ def attacks(case, tested, made, accuracies):
 
 @pytest.fixture(scope="module")
 def robustness(environment):
-    rows = attacks(ONE, ("tight", "loose"), ("tight", "loose", "loose adjoint"), (0.5, 0.51, 0.75))
-    rows += attacks("resnet-1", ("own",), ("own",), (0.4,)) + attacks("none", ("own",), ("own",), (0.2,))
+    rows = made_up(ONE, ("tight", "loose"), ("tight", "loose", "loose adjoint"), (0.5, 0.51, 0.75))
+    rows += made_up("resnet-1", ("own",), ("own",), (0.4,)) + made_up("none", ("own",), ("own",), (0.2,))
     return Robustness(environment, 500, 10, tuple(rows))
 
 
@@ -145,29 +145,29 @@ def test_the_numbers_of_the_other_solvers(inference):
 
 
 def test_a_gradient_that_hides_is_named(robustness):
-    assert trajectory.masked(robustness)["pgd", 0.1] == {"loose adjoint": 0.75, "loose": 0.51, "tight": 0.5}
-    assert trajectory.masked_table(robustness)[1][0] == ["FGSM", "0.1", "75.0", "51.0", "50.0"]
-    said = trajectory.attack_numbers(robustness, 0.1)["hidden"]
+    assert attacks.masked(robustness)["pgd", 0.1] == {"loose adjoint": 0.75, "loose": 0.51, "tight": 0.5}
+    assert attacks.masked_table(robustness)[1][0] == ["FGSM", "0.1", "75.0", "51.0", "50.0"]
+    said = attacks.attack_numbers(robustness, 0.1)["hidden"]
     assert said.startswith("The largest gap is 25 points: PGD with budget 0.2, along the loose adjoint.")
     alike = replace(
         robustness,
         rows=tuple(replace(row, accuracy=0.5) if row.made == "loose adjoint" else row for row in robustness.rows),
     )
-    assert trajectory.hidden(alike).startswith("The three lie within two points")
+    assert attacks.hidden(alike).startswith("The three lie within two points")
 
 
 def test_kinds_of_networks_are_compared_by_the_strongest_attack(robustness, environment):
-    assert trajectory.kinds(robustness, 0.1) == {"ode": [0.5], "residual": [0.4], "none": [0.2]}
-    said = trajectory.attack_numbers(robustness, 0.1)
+    assert attacks.kinds(robustness, 0.1) == {"ode": [0.5], "residual": [0.4], "none": [0.2]}
+    said = attacks.attack_numbers(robustness, 0.1)
     assert said["apart"].startswith("Every network with an ODE keeps more") and said["ode"] == "50.0 % (n = 1)"
     for accuracy, words in ((0.5, "overlap"), (0.6, "Every residual network keeps more")):
         rows = [row for row in robustness.rows if row.case != "resnet-1"]
-        rows += attacks("resnet-1", ("own",), ("own",), (accuracy,))
-        assert words in trajectory.attack_numbers(replace(robustness, rows=tuple(rows)), 0.1)["apart"]
+        rows += made_up("resnet-1", ("own",), ("own",), (accuracy,))
+        assert words in attacks.attack_numbers(replace(robustness, rows=tuple(rows)), 0.1)["apart"]
 
 
 def test_the_table_of_attacks(robustness):
-    header, rows = trajectory.attack_table(robustness, 0.1)
+    header, rows = attacks.attack_table(robustness, 0.1)
     assert len(header) == len(rows[0])
     assert [row[0] for row in rows][:3] == [
         "dopri5, adjoint; tight solve",
@@ -262,10 +262,9 @@ def test_a_few_evaluations_are_enough_where_the_network_follows_the_flow(measure
 
 def test_an_attack_does_more_than_noise_of_its_size(measured):
     _, _, record = measured
-    for case, tested in trajectory.readers(record):
+    for case, tested in attacks.readers(record):
         for budget in BUDGETS:
             left, noisy = (
-                trajectory.strongest(trajectory.attacked(record, case, tested, name, budget))
-                for name in ("pgd", "noise")
+                attacks.strongest(attacks.attacked(record, case, tested, name, budget)) for name in ("pgd", "noise")
             )
             assert max(left) < min(noisy)

@@ -14,6 +14,7 @@ from odelib.measurements.inference import Inferences
 from odelib.measurements.robustness import BUDGETS, Robustness
 from odelib.measurements.stop_times import StopTimes
 from odelib.shapes import Float
+from odelib.studies import attacks
 from odelib.studies import trajectory as study
 from odelib.studies.summary import mean
 
@@ -164,20 +165,20 @@ def under_attack(record: Robustness) -> Figure:
     A mark for each gradient that the attack followed, the mean over the networks; small ones are single networks. A
     grey bar is the accuracy with noise of the same size.
     """
-    rows = study.readers(record)
+    rows = attacks.readers(record)
     figure, axes = subplots(len(BUDGETS), 1, figsize=(7.2, 1.0 + (0.6 + 0.3 * len(rows)) * len(BUDGETS)), sharex=True)
     for ax, budget in zip(axes[:, 0], BUDGETS):
         for y, (case, tested) in enumerate(rows):
-            noisy = study.attacked(record, case, tested, "noise", budget)
-            ax.plot(100 * mean(study.strongest(noisy)), y, marker="|", markersize=12, color="gray", linestyle="")
-            for by, same in study.attacked(record, case, tested, "pgd", budget).items():
+            noisy = attacks.attacked(record, case, tested, "noise", budget)
+            ax.plot(100 * mean(attacks.strongest(noisy)), y, marker="|", markersize=12, color="gray", linestyle="")
+            for by, same in attacks.attacked(record, case, tested, "pgd", budget).items():
                 _, color, marker = _MADE[by]
                 at = y + (list(_MADE).index(by) - 2) / 5 if tested != "own" else y
                 shares = [100 * row.accuracy for row in same]
                 inside = "white" if len(shares) == 1 else color
                 ax.plot(mean(shares), at, marker=marker, markersize=7, color=color, mfc=inside, linestyle="")
                 ax.plot(shares, [at] * len(shares), marker=".", markersize=4, color=color, linestyle="")
-        ax.set_yticks(range(len(rows)), [study.reader(*row) for row in rows], fontsize=8)
+        ax.set_yticks(range(len(rows)), [attacks.reader(*row) for row in rows], fontsize=8)
         ax.set_ylim(len(rows) - 0.5, -0.5)
         ax.set_title(f"budget {budget:g}", fontsize=10)
         ax.set(xlim=(-2, 102))
