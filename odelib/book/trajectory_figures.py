@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from itertools import cycle
+from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
@@ -50,7 +51,7 @@ def _error(shares: Iterable[float]) -> float:
     return 100 * (1 - mean(shares))
 
 
-def _line(ax: Axes, points: Sequence[tuple[float, Sequence[float]]], color: str, label: str, **style: object) -> None:
+def _line(ax: Axes, points: Sequence[tuple[float, Sequence[float]]], color: str, label: str, **style: Any) -> None:
     """Mean error in percent against x, and a band from the best to the worst network; hollow for a single one."""
     x = [at for at, _ in points]
     single = len(points[0][1]) == 1

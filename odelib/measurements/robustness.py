@@ -6,7 +6,7 @@ with an ODE is attacked through a tight solve, through a loose one and by the ad
 read each attacked image: an attack that carries over from one to the other shows what the other's gradient hid.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -101,7 +101,7 @@ def _versions(
 ) -> Iterator[tuple[str, float, str, Batches]]:
     """The test images as they are, with noise, and as every attack leaves them: its name, budget, and gradient."""
     yield "none", 0.0, "none", test
-    made = MADE if isinstance(model.block, ODEBlock) else {OWN: None}
+    made: Mapping[str, Solver | None] = MADE if isinstance(model.block, ODEBlock) else {OWN: None}
     for budget in BUDGETS:
         chance = torch.Generator().manual_seed(0)
         yield "noise", budget, "none", [(noise(x, budget, chance), y) for x, y in test]
@@ -130,7 +130,7 @@ def measure_robustness(
     rows = []
     for case, seed, model in replace(subject, cases=cases).networks():
         model.requires_grad_(False)
-        tested = TESTED if isinstance(model.block, ODEBlock) else {OWN: None}
+        tested: Mapping[str, Solver | None] = TESTED if isinstance(model.block, ODEBlock) else {OWN: None}
         for name, budget, by, changed in _versions(model, test, attacks, pgd_steps):
             for how, solver in tested.items():
                 _solve_by(model, solver)

@@ -211,8 +211,8 @@ def measure_stop_times(
                 stops.append(Stop(case, seed, method, place, n, correct.double().mean().item()))
             if last:  # behind a step: the start is not asked
                 for threshold in THRESHOLDS:
-                    found = early_exit(confidence[1:], right[1:], nfe[1:], threshold)
-                    exits.append(Exit(case, seed, method, threshold, *found))
+                    spent, share = early_exit(confidence[1:], right[1:], nfe[1:], threshold)
+                    exits.append(Exit(case, seed, method, threshold, spent, share))
             if method not in (methods[0], BLOCKS):
                 continue
             _, learned, _ = along(model, starts[1], method)
