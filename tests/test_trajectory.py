@@ -46,6 +46,9 @@ def stops(environment):
         Reading(ONE, seed, at, 1.0, 0.8 + at / 10, 0.5 + at / 4, 0.3 + at / 4) for seed in (0, 1) for at in places
     ]
     none = [Stop("none", 2, "blocks", 1.0, 0, 0.9)]
+    none += [
+        Stop(OTHER, 0, "rk4", at, 4 * n, share) for n, (at, share) in enumerate(zip(places, (0.2, 0.5, 0.9, 0.8, 0.7)))
+    ]
     readings += [Reading("none", 2, 1.0, 1.0, 0.9, 0.7, 0.7), Reading("resnet-6", 0, 0.0, 1.0, 0.5, 0.5, 0.5)]
     return StopTimes(environment, 1000, 300, 100, (*ode, *resnet, *none), tuple(exits), tuple(readings))
 
@@ -85,9 +88,9 @@ def robustness(environment):
 
 
 def test_cases_come_in_the_order_of_their_names_and_are_counted(stops):
-    assert list(trajectory.by_case(reversed(stops.stops))) == [ONE, "resnet-6", "none"]
-    assert trajectory.networks(stops.stops) == {ONE: 2, "resnet-6": 1, "none": 1}
-    assert trajectory.counted(stops.stops) == "dopri5, adjoint: 2, 6 residual blocks: 1, no block: 1"
+    assert list(trajectory.by_case(reversed(stops.stops))) == [ONE, OTHER, "resnet-6", "none"]
+    assert trajectory.networks(stops.stops) == {ONE: 2, OTHER: 1, "resnet-6": 1, "none": 1}
+    assert trajectory.counted(stops.exits) == "dopri5, adjoint: 2, 6 residual blocks: 1"
     assert trajectory.there(stops.exits, ("none", "resnet-6", ONE)) == ["resnet-6", ONE]
 
 
@@ -134,6 +137,8 @@ def test_the_numbers_of_the_stops(stops):
     assert numbers["head-start"] == "19.5 (19.0 to 20.0)" and numbers["probe-end"] == "90.0 (90.0 to 90.0)"
     assert numbers["symmetric-middle"] == "62.5 (62.5 to 62.5)"
     assert numbers["resnet"] == "behind 2.5 of them on average at the threshold 0.95, 97.50 % right (n = 1)"
+    assert (numbers["exit-least"], numbers["exit-most"]) == ("97.5", "97.5")
+    assert (numbers["euler-best-at"], numbers["euler-best"], numbers["euler-end"]) == ("0.5", "90.0", "70.0")
     without = replace(stops, exits=tuple(row for row in stops.exits if row.case == ONE))
     assert trajectory.stop_numbers(without)["resnet"] == "not in this record"
 
@@ -156,13 +161,22 @@ def test_a_gradient_that_hides_is_named(robustness):
     assert attacks.hidden(alike).startswith("The three lie within two points")
 
 
-def test_kinds_of_networks_are_compared_by_the_strongest_attack(robustness, environment):
+def test_kinds_of_networks_are_compared_by_the_strongest_attack(robustness):
     assert attacks.kinds(robustness, 0.1) == {"ode": [0.5], "residual": [0.4], "none": [0.2]}
     said = attacks.attack_numbers(robustness, 0.1)
-    assert said["apart"].startswith("Every network with an ODE keeps more") and said["ode"] == "50.0 % (n = 1)"
-    for accuracy, words in ((0.5, "overlap"), (0.6, "Every residual network keeps more")):
-        rows = [row for row in robustness.rows if row.case != "resnet-1"]
-        rows += made_up("resnet-1", ("own",), ("own",), (accuracy,))
+    assert said["ode"] == "50.0 % (n = 1)" and said["large"] == "20.0 to 50.0"
+    assert said["apart"].startswith("With fewer than two networks of a kind")
+    ode = [replace(row, seed=1) for row in robustness.rows if row.case == ONE]
+    for lot, words in (
+        ((0.3, 0.4), "Every network with an ODE"),
+        ((0.4, 0.5), "overlap"),
+        ((0.6, 0.7), "Every residual"),
+    ):
+        residual = [
+            replace(row, seed=n) for n, a in enumerate(lot) for row in made_up("resnet-1", ("own",), ("own",), (a,))
+        ]
+        none = [row for row in robustness.rows if row.case == "none"]
+        rows = [row for row in robustness.rows if row.case == ONE] + ode + residual + none
         assert words in attacks.attack_numbers(replace(robustness, rows=tuple(rows)), 0.1)["apart"]
 
 
@@ -241,12 +255,22 @@ def test_the_head_reads_most_digits_before_the_middle_and_a_probe_reads_more_at_
     assert float(trajectory.stop_numbers(record)["early"]) < 0.5
 
 
+def test_the_head_of_a_network_of_one_euler_step_reads_most_before_the_end(measured):
+    numbers = trajectory.stop_numbers(measured[0])
+    assert float(numbers["euler-best-at"]) < 1
+
+
 def test_a_stop_of_its_own_beats_one_stop_for_all(measured):
     exits, fixed = trajectory.exits_of(measured[0], ONE)
     for row in exits:
         if row.threshold == trajectory.CAREFUL:
             as_dear = [stop.accuracy for stop in fixed if stop.seed == row.seed and stop.nfe <= row.nfe]
             assert row.accuracy > max(as_dear)
+
+
+def test_other_networks_are_sure_too_early(measured):
+    numbers = trajectory.stop_numbers(measured[0])
+    assert float(numbers["exit-least"]) < float(numbers["exit-most"]) - 1
 
 
 def test_a_few_evaluations_are_enough_where_the_network_follows_the_flow(measured):

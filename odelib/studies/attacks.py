@@ -121,12 +121,14 @@ def attack_numbers(record: Robustness, budget: float) -> dict[str, str]:
         "n": str(networks(record.rows)[ONE_NETWORK]),
     }
     found["hidden"] = hidden(record)
+    large = [share for values in kinds(record, max(BUDGETS)).values() for share in values]
+    found["large"] = f"{100 * min(large):.1f} to {100 * max(large):.1f}"
     each = kinds(record, budget)
     for kind, values in each.items():
         found[kind] = f"{percent(values, 1)} % (n = {len(values)})" if values else "not in this record"
     ode, residual = each["ode"], each["residual"]
-    if not residual:
-        found["apart"] = "The record has no residual network to compare with."
+    if min(len(ode), len(residual)) < 2:
+        found["apart"] = "With fewer than two networks of a kind, kinds cannot be compared."
     elif min(ode) > max(residual):
         found["apart"] = "Every network with an ODE keeps more than every residual one."
     elif min(residual) > max(ode):

@@ -29,6 +29,7 @@ NAMES = {
 }
 ONE_NETWORK = "adjoint-dopri5"  # the one that the page looks into
 NOT_A_FLOW = "direct-euler"  # trained with one step of Euler, backpropagated
+FLOWS = [case for case in NAMES if "dopri5" in case or "rk4" in case]
 EXITS = ("adjoint-dopri5", "direct-rk4", "resnet-6")  # drawn side by side, if they are there
 SOLVES = ("adjoint-dopri5", "direct-rk4", "direct-euler")
 CAREFUL, EAGER = 0.95, 0.5  # thresholds of the early exit that the text tells of
@@ -175,7 +176,9 @@ def choice_table(record: Inferences) -> Table:
 
 def stop_numbers(record: StopTimes) -> dict[str, str]:
     """Of `ONE_NETWORK`: accuracies and mean average precisions in percent at the start, in the middle and at the end of
-    the way; early exits with Euler steps, and the fixed stop with as many evaluations or fewer."""
+    the way; early exits with Euler steps, and the fixed stop with as many evaluations or fewer.
+
+    Of all `FLOWS` the range of the careful exit, and of `NOT_A_FLOW` the place where its head reads most."""
     stops = grouped(fine(record)[ONE_NETWORK], "at")
     readings = grouped((row for row in record.readings if row.case == ONE_NETWORK), "at")
     exits, fixed = exits_of(record, ONE_NETWORK)
@@ -203,6 +206,13 @@ def stop_numbers(record: StopTimes) -> dict[str, str]:
         "fixed": percent(row.accuracy for row in fixed if row.nfe == as_dear),
     }
     blocks = [row for row in record.exits if (row.case, row.threshold) == ("resnet-6", CAREFUL)]
+    flows = [row for row in record.exits if row.threshold == CAREFUL and row.method == "euler" and row.case in FLOWS]
+    least, most = (end(row.accuracy for row in flows) for end in (min, max))
+    found["exit-least"], found["exit-most"] = f"{100 * least:.1f}", f"{100 * most:.1f}"
+    jump = grouped(fine(record)[NOT_A_FLOW], "at")
+    best = max(jump, key=lambda at: mean(row.accuracy for row in jump[at]))
+    found["euler-best-at"], found["euler-n"] = f"{best:g}", str(len(jump[1.0]))
+    found["euler-best"], found["euler-end"] = (percent((row.accuracy for row in jump[at]), 1) for at in (best, 1.0))
     found["resnet"] = (
         f"behind {mean(row.nfe for row in blocks):.1f} of them on average at the threshold {CAREFUL:g}, "
         f"{percent(row.accuracy for row in blocks)} % right (n = {len(blocks)})"
