@@ -37,11 +37,11 @@ def opinions(digits: Images, probabilities: Float[Tensor, "t n classes"], times:
             ax.plot(times, line.cpu().numpy(), marker="", **style)
         ax.set_title(f"a {label}", fontsize=10)
         ax.legend(fontsize=8, loc="center right", title="read as", title_fontsize=8)
-        inset = ax.inset_axes((0.02, 0.55, 0.22, 0.42))
+        inset = ax.inset_axes((-0.47, 0.25, 0.4, 0.5), transform=ax.transData)
         inset.imshow(image[0].cpu().numpy(), cmap="gray_r")
         inset.set(xticks=[], yticks=[])
     for ax in axes[-1]:
-        ax.set_xlabel("t")
+        ax.set(xlabel="t", xlim=(-0.5, 1.45), xticks=[0, 0.5, 1])
     for ax in axes[:, 0]:
         ax.set_ylabel("probability")
     return figure

@@ -5,10 +5,11 @@ whose weights lie there; a case may have one seed or several.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from odelib.measurements.inference import Inference, Inferences
-from odelib.measurements.stop_times import BLOCKS, Exit, Stop, StopTimes, fitted
+from odelib.measurements.robustness import Attacked
+from odelib.measurements.stop_times import BLOCKS, Exit, Reading, Stop, StopTimes, fitted
 from odelib.studies.summary import Table, mean, mean_and_range, standard_error
 
 NAMES = {
@@ -36,15 +37,7 @@ CAREFUL, EAGER = 0.95, 0.5  # thresholds of the early exit that the text tells o
 ALLOWED = 0.001  # loss of accuracy that a cheaper solve may cost
 
 
-class Row(Protocol):
-    """A row of a measurement on several networks."""
-
-    @property
-    def case(self) -> str: ...
-    @property
-    def seed(self) -> int: ...
-
-
+Row = Stop | Exit | Reading | Inference | Attacked
 R = TypeVar("R", bound=Row)
 
 
@@ -193,11 +186,9 @@ def stop_numbers(record: StopTimes) -> dict[str, str]:
         "database": f"{record.images - record.queries:,}",
         "hardware": record.environment.hardware,
         "n": str(networks(record.stops)[ONE_NETWORK]),
-        "counted": counted(record.stops),
         "early": f"{min(row.at for row in fine(record)[ONE_NETWORK] if row.accuracy > 0.95):g}",
         "exit-nfe": f"{nfe[CAREFUL]:.1f}",
         "exit-full-nfe": f"{nfe[1.0]:.0f}",
-        "exit-share": f"{nfe[CAREFUL] / nfe[1.0]:.0%}",
         "exit": percent(row.accuracy for row in early[CAREFUL]),
         "exit-full": percent(row.accuracy for row in early[1.0]),
         "eager-nfe": f"{nfe[EAGER]:.1f}",
@@ -232,7 +223,7 @@ def inference_numbers(record: Inferences) -> dict[str, str]:
     solvers = by_solver(record, ONE_NETWORK)
     name, cheap = cheapest(record, ONE_NETWORK)
     kinds = {"tight": next(iter(solvers.values())), "loose": solvers["dopri5 at 1"], "cheapest": cheap}
-    found = {"images": f"{record.images:,}", "counted": counted(record.rows), "cheapest-name": name}
+    found = {"images": f"{record.images:,}", "cheapest-name": name}
     found["allowed"] = f"{100 * ALLOWED:g}"
     found["standard-error"] = f"{100 * standard_error(mean(row.accuracy for row in cheap), record.images):.2f}"
     for kind, rows in kinds.items():
