@@ -1,6 +1,6 @@
 """Figures of what the trajectory knows: opinions along t, accuracy by t, early exits, cheaper solves, attacks."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle
 from typing import Any
 
@@ -79,8 +79,8 @@ def accuracy_by_time(record: StopTimes) -> Figure:
     A network without a block has one place, which is drawn as a line across.
     """
     figure, axes = subplots(1, 2, figsize=(7.2, 4.2), sharex=True, sharey=True)
-    rows = study.fine(record), study.by_case(record.readings)
-    for ax, cases, name in zip(axes[0], rows, ("accuracy", "probe")):
+    readers: tuple[Mapping[str, Sequence[study.Row]], ...] = study.fine(record), study.by_case(record.readings)
+    for ax, cases, name in zip(axes[0], readers, ("accuracy", "probe")):
         for (case, same), color, marker in zip(cases.items(), cycle(COLORS), cycle(MARKERS)):
             points = study.curve(same, "at", "at", name)
             if len(points) == 1:
@@ -103,13 +103,14 @@ def early_exits(record: StopTimes, inference: Inferences, cases: Sequence[str]) 
     for ax, case in zip(axes[0], cases):
         exits, stops = study.exits_of(record, case)
         steps = [row for row in inference.rows if (row.case, row.method) == (case, "euler")]
-        for rows, name, y, color, marker, label in (
-            (exits, "threshold", "accuracy", COLORS[0], "o", "each digit its own stop"),
-            (stops, "nfe", "accuracy", COLORS[1], "s", "one stop for all"),
-            (steps, "steps", "accuracy", COLORS[2], "^", "larger steps to the end"),
-        ):
+        lines: dict[str, tuple[Sequence[study.Row], str]] = {
+            "each digit its own stop": (exits, "threshold"),
+            "one stop for all": (stops, "nfe"),
+            "larger steps to the end": (steps, "steps"),
+        }
+        for (label, (rows, name)), color, marker in zip(lines.items(), COLORS, MARKERS):
             if rows:
-                _line(ax, study.curve(rows, name, "nfe", y), color, label, marker=marker)
+                _line(ax, study.curve(rows, name, "nfe", "accuracy"), color, label, marker=marker)
         ax.set_title(study.NAMES[case], fontsize=10)
         ax.set(xlabel="NFE" if steps else "blocks", xlim=(0, None))
     _error_axes(axes[0])

@@ -66,7 +66,7 @@ def attack_table(record: Robustness, budget: float) -> Table:
 def masked(record: Robustness) -> dict[tuple[str, float], dict[str, float]]:
     """What attacks leave the loose solve of `ONE_NETWORK`, means over the networks: under the attack and its budget, by
     whose gradient it followed: the loose solve's adjoint, the loose solve's own, the tight solve's."""
-    found = {}
+    found: dict[tuple[str, float], dict[str, float]] = {}
     for budget in BUDGETS:
         for name in ("fgsm", "pgd"):
             rows = attacked(record, ONE_NETWORK, "loose", name, budget)
