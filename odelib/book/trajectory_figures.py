@@ -88,7 +88,7 @@ def accuracy_by_time(record: StopTimes) -> Figure:
             else:
                 _line(ax, points, color, study.NAMES[case], marker=marker)
         ax.set(xlabel="t, or share of the blocks", title="the head" if name == "accuracy" else "a linear probe")
-    _error_axes(axes[0])
+    _error_axes(list(axes[0]))
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=8)
     return figure
@@ -113,7 +113,7 @@ def early_exits(record: StopTimes, inference: Inferences, cases: Sequence[str]) 
                 _line(ax, study.curve(rows, name, "nfe", "accuracy"), color, label, marker=marker)
         ax.set_title(study.NAMES[case], fontsize=10)
         ax.set(xlabel="NFE" if steps else "blocks", xlim=(0, None))
-    _error_axes(axes[0])
+    _error_axes(list(axes[0]))
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=8)
     return figure
@@ -132,7 +132,7 @@ def cheaper_solves(record: Inferences, cases: Sequence[str]) -> Figure:
         ax.xaxis.set_ticks([1, 2, 4, 8, 16, 32], ["1", "2", "4", "8", "16", "32"])
         ax.xaxis.set_ticks([], minor=True)
         ax.set(xlabel="NFE")
-    _error_axes(axes[0])
+    _error_axes(list(axes[0]))
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=4, fontsize=8)
     return figure
