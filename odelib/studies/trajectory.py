@@ -164,6 +164,16 @@ def choice_table(record: Inferences) -> Table:
     return header, rows
 
 
+def better(stop_times: StopTimes, inference: Inferences) -> str:
+    """Whether the careful early exit of `ONE_NETWORK` or the `cheapest` solve takes fewer evaluations, as a sentence."""
+    exits, _ = exits_of(stop_times, ONE_NETWORK)
+    early = mean(row.nfe for row in exits if row.threshold == CAREFUL)
+    _, cheap = cheapest(inference, ONE_NETWORK)
+    if mean(row.nfe for row in cheap) <= early:
+        return "So here larger steps save at least as much as stopping early, and nobody has to be asked."
+    return "So here stopping early saves more evaluations than larger steps do."
+
+
 # What the text says
 
 
