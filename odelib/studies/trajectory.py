@@ -165,7 +165,7 @@ def choice_table(record: Inferences) -> Table:
 
 
 def better(stop_times: StopTimes, inference: Inferences) -> str:
-    """Whether the careful early exit of `ONE_NETWORK` or the `cheapest` solve takes fewer evaluations, as a sentence."""
+    """Which takes fewer evaluations for `ONE_NETWORK`, the careful early exit or the `cheapest` solve: a sentence."""
     exits, _ = exits_of(stop_times, ONE_NETWORK)
     early = mean(row.nfe for row in exits if row.threshold == CAREFUL)
     _, cheap = cheapest(inference, ONE_NETWORK)
