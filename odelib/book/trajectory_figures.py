@@ -5,6 +5,7 @@ from itertools import cycle
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -56,13 +57,14 @@ def _line(ax: Axes, points: Sequence[tuple[float, Sequence[float]]], color: str,
     x = [at for at, _ in points]
     single = len(points[0][1]) == 1
     ax.plot(x, [_error(y) for _, y in points], color=color, label=label, mfc="white" if single else color, **style)
-    ends = [[100 * (1 - end(y)) for _, y in points] for end in (max, min)]
-    ax.fill_between(x, *ends, color=color, alpha=0.15)
+    best, worst = ([_error([end(y)]) for _, y in points] for end in (max, min))
+    ax.fill_between(x, best, worst, color=color, alpha=0.15)
 
 
 def _error_axes(axes: Sequence[Axes]) -> None:
     """Errors in percent on one logarithmic axis for all, with plain numbers; no error at all is drawn at its foot."""
-    drawn = [y for ax in axes for line in ax.lines for y in line.get_ydata() if y > 0]
+    lines = [np.asarray(line.get_ydata(), dtype=float) for ax in axes for line in ax.lines]
+    drawn = [y for line in lines for y in line.tolist() if y > 0]
     low, high = 0.7 * min(drawn, default=1), 1.3 * max(drawn, default=100)
     shown = [tick for tick in _ERRORS if low <= tick <= high]
     for ax in axes:
