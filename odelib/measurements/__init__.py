@@ -11,8 +11,11 @@ from odelib.measurements import (
     figure_3,
     gradient_error,
     hard_images,
+    inference,
     loss_scale,
     memory,
+    robustness,
+    stop_times,
     timing,
     work_precision,
 )
@@ -29,6 +32,9 @@ MEASUREMENTS: dict[str, Measurement] = {
     "confusion": confusion.MEASUREMENT,
     "figure-3": figure_3.MEASUREMENT,
     "hard-images": hard_images.MEASUREMENT,
+    "stop-times": stop_times.MEASUREMENT,
+    "inference": inference.MEASUREMENT,
+    "robustness": robustness.MEASUREMENT,
     "benchmark": benchmark.MEASUREMENT,
 }
 
