@@ -8,7 +8,7 @@ import torch
 from odelib.measurements.cross_solver import CrossSolver, CrossTest
 from odelib.measurements.hard_images import HardImage, HardImages
 from odelib.records import pack_bits
-from odelib.studies import STUDIES, modern
+from odelib.studies import STUDIES, findings, modern
 from odelib.studies.summary import final
 
 STUDY = STUDIES["mnist-modern"]
@@ -100,11 +100,21 @@ def test_numbers_are_those_of_the_records(runs):
     ode = replace(ode, wrong=pack_bits(torch.arange(10_000) < 30))
     other = replace(other, wrong=pack_bits(torch.arange(10_000) < 40))
     hard = HardImages(one.environment, ("odenet-seed0",), (HardImage(3, "7", ("1",), (((0,),),)),))
-    said = modern.numbers({**runs, "odenet": [ode], "resnet-1": [other]}, cross_tests(one.environment), hard)
+    study, five_epochs = {**runs, "odenet": [ode], "resnet-1": [other]}, {"direct-rk4": [other]}
+    said = modern.numbers(study, five_epochs, cross_tests(one.environment), hard)
+    assert said["five-epochs"] == "0.40" and said["paper"] == "0.42"
     assert said["error"] == "0.30" and said["error-resnet-1"] == "0.40" and said["seeds"] == "1"
     assert [said[f"error-{name}"] for name in ("tight", "euler")] == ["2.00", "3.00"]
     assert said["hard"] == said["hard-networks"] == "1" and said["interval"] == "0.21 to 0.43"
     assert said["against-resnet-1"].startswith("−0.10 (−0.1")
+
+
+def test_the_front_page_compares_errors_of_both_recipes(runs):
+    one = runs["choice-crop"][0]
+    modern_runs = {"odenet": [ending(one, 0.3), ending(one, 0.4)], "resnet-1": [ending(one, 0.5, "resnet-1")]}
+    said = findings.of_recipes(modern_runs, {"direct-rk4": [ending(one, 0.6), ending(one, 0.8)]})
+    assert said["modern-odenet"] == "0.35" and said["modern-resnet-1"] == "0.50" and said["modern-runs"] == "1"
+    assert said["modern-before"] == "0.70" and said["modern-before-runs"] == "2"
 
 
 def test_table_1_of_the_paper_stands_beside_the_runs_of_task_6():
@@ -121,12 +131,7 @@ def test_table_1_of_the_paper_stands_beside_the_runs_of_task_6():
 
 def test_every_published_number_has_its_source():
     for source, _, parameters, error, of in modern.PUBLISHED:
-        assert (
-            source.startswith(("Chen et al. 2018", "[saparina]("))
-            and parameters.endswith("M")
-            and 0 < float(error) < 1
-            and of
-        )
+        assert source.startswith(("Chen et al. 2018", "[")) and parameters.endswith("M") and 0 < float(error) < 1 and of
 
 
 def test_records_of_the_networks_are_of_the_last_epoch(runs):
