@@ -18,7 +18,6 @@ NAMES = {
     "seminorm-dopri5": "dopri5, seminorm",
     "direct-rk4": "RK4, one step",
     "adjoint-rk4": "RK4, one step, adjoint",
-    "direct-rk4-4": "RK4, four steps",
     "adjoint-rk4-4": "RK4, four steps, adjoint",
     "direct-euler-4": "Euler, four steps",
     "adjoint-euler-4": "Euler, four steps, adjoint",
