@@ -83,7 +83,7 @@ def one_shot_stem(channels: int, width: int, norm: Norm = group_norm) -> nn.Conv
 def fine_stem(channels: int, width: int, norm: Norm = group_norm) -> nn.Sequential:
     """Two convolutions, the second with stride 2: (b, channels, 32, 32) gives (b, width, 16, 16).
 
-    Half of the channels are enough at the full resolution, where a norm takes as long as a convolution.
+    The full resolution, with four times the pixels, has half of the channels.
     """
     half = max(1, width // 2)
     return nn.Sequential(

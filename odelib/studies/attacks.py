@@ -95,7 +95,7 @@ def hidden(record: Robustness) -> str:
         return "The three lie within two points of one another in every row: no gradient hid what another one found."
     return (
         f"The largest gap is {100 * gap:.0f} points: {name.upper()} with budget {budget:g}, along the {by}. By that "
-        "gradient alone the network would look safer than it is."
+        "attack and that gradient alone the network would look safer than it is."
     )
 
 
@@ -130,11 +130,11 @@ def attack_numbers(record: Robustness, budget: float) -> dict[str, str]:
     if min(len(ode), len(residual)) < 2:
         found["apart"] = "With fewer than two networks of a kind, kinds cannot be compared."
     elif min(ode) > max(residual):
-        found["apart"] = "Every network with an ODE keeps more than every residual one."
+        found["apart"] = "Every attacked network with an ODE keeps more than every residual one."
     elif min(residual) > max(ode):
-        found["apart"] = "Every residual network keeps more than every one with an ODE."
+        found["apart"] = "Every residual network keeps more than every attacked one with an ODE."
     else:
-        found["apart"] = "The two ranges overlap: these networks show no difference between the kinds."
+        found["apart"] = "The two ranges overlap: these networks do not tell the kinds apart."
     low, high = share_interval(mean(ode), record.images)
     found["interval"] = f"{100 * low:.0f} to {100 * high:.0f}"
     return found

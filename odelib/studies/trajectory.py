@@ -178,7 +178,7 @@ def better(stop_times: StopTimes, inference: Inferences) -> str:
 
 def stop_numbers(record: StopTimes) -> dict[str, str]:
     """Of `ONE_NETWORK`: accuracies and mean average precisions in percent at the start, in the middle and at the end of
-    the way; early exits with Euler steps, and the fixed stop with as many evaluations or fewer.
+    the way; early exits with Euler steps, and the fixed stop with as many evaluations or more.
 
     Of all `FLOWS` the range of the careful exit, and of `NOT_A_FLOW` the place where its head reads most."""
     stops = grouped(fine(record)[ONE_NETWORK], "at")
@@ -186,7 +186,7 @@ def stop_numbers(record: StopTimes) -> dict[str, str]:
     exits, fixed = exits_of(record, ONE_NETWORK)
     early = grouped(exits, "threshold")
     nfe = {threshold: mean(row.nfe for row in rows) for threshold, rows in early.items()}
-    as_dear = max(row.nfe for row in fixed if row.nfe <= nfe[CAREFUL])
+    as_dear = min(row.nfe for row in fixed if row.nfe >= nfe[CAREFUL])
     found = {
         "images": f"{record.images:,}",
         "fitted": f"{fitted(record.train_images):,}",
