@@ -175,7 +175,7 @@ def test_kinds_of_networks_are_compared_by_the_strongest_attack(robustness):
     assert said["apart"].startswith("With fewer than two networks of a kind")
     ode = [replace(row, seed=1) for row in robustness.rows if row.case == ONE]
     for lot, words in (
-        ((0.3, 0.4), "Every network with an ODE"),
+        ((0.3, 0.4), "Every attacked network with an ODE"),
         ((0.4, 0.5), "overlap"),
         ((0.6, 0.7), "Every residual"),
     ):
