@@ -486,7 +486,7 @@ def test_the_answers_speak_of_stored_runs():
     numbers = mnist_numbers.faq_numbers(study.runs(), study.measured("timing"), study.measured("memory"))
     least, most = map(float, numbers["ratio"].split(" to "))
     assert 0.5 < least < most and float(numbers["slower"]) > 1  # no half; for memory, not for speed
-    (run,) = study.runs()["none"]
-    assert numbers["accuracy-none"] == f"{100 * run.last.test_accuracy:.2f} %"
+    accuracies = [100 * run.last.test_accuracy for run in study.runs()["none"]]
+    assert numbers["accuracy-none"].startswith(f"{sum(accuracies) / len(accuracies):.2f}")
     direct, adjoint = (float(numbers[f"kept-{name}"].removesuffix(" MB")) for name in ("direct", "adjoint"))
     assert direct > 10 * adjoint
