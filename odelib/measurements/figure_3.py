@@ -50,7 +50,7 @@ class Figure3(Record):
 
 
 def adams(f: Dynamics, z: Tensor, times: Tensor, tolerance: float) -> Tensor:
-    """The states of dz/dt = f(t, z) at `times`, (n, *state), by VODE's implicit Adams methods; rtol = atol = tolerance.
+    """The states of dz/dt = f(t, z) at `times` (n, ...), by VODE's implicit Adams methods; rtol = atol = tolerance.
 
     Its equations are solved by iteration, so that no Jacobian is needed, and memory grows with the state and not with
     its square. Raises SolverError where it gives up.
