@@ -44,7 +44,7 @@ class BackwardTolerance(Record):
     rows: tuple[BackwardToleranceRow, ...]
 
 
-class _Counted(nn.Module):
+class Counted(nn.Module):
     """f, and how often it was evaluated."""
 
     def __init__(self, f: nn.Module):
@@ -58,7 +58,7 @@ class _Counted(nn.Module):
 
 def adjoint_row(problem: Problem, batch: int, rtol: float, share: float | None) -> BackwardToleranceRow:
     """Differentiate by odeint_adjoint with a backward tolerance of its own, which an ODEBlock does not offer."""
-    f, z = _Counted(problem.f), problem.z.clone().requires_grad_()
+    f, z = Counted(problem.f), problem.z.clone().requires_grad_()
     atol = rtol if share is None else share * problem.cotangent.pow(2).mean().sqrt().item()
     times, theta = torch.tensor([0.0, 1.0]).to(z), tuple(problem.f.parameters())
     end = odeint_adjoint(

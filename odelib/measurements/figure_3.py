@@ -17,6 +17,7 @@ from torchdiffeq import odeint
 
 from odelib.errors import SolverError
 from odelib.gradients import Solve, odeint_adjoint
+from odelib.measurements.backward_tolerance import Counted
 from odelib.measurements.gradient_error import Problem, relative
 from odelib.measurements.measurement import Measurement, Subject
 from odelib.records import Environment, Record
@@ -69,18 +70,6 @@ def adams(f: Dynamics, z: Tensor, times: Tensor, tolerance: float) -> Tensor:
     return torch.stack(states)
 
 
-class _Counted(nn.Module):
-    """f, and how often it was evaluated."""
-
-    def __init__(self, f: nn.Module):
-        super().__init__()
-        self.f, self.n = f, 0
-
-    def forward(self, t: Tensor, z: Tensor) -> Tensor:
-        self.n += 1
-        return self.f(t, z)
-
-
 def dopri5(f: Dynamics, z: Tensor, times: Tensor, tolerance: float) -> Tensor:
     """The same by torchdiffeq's dopri5."""
     return odeint(f, z, times, method="dopri5", rtol=tolerance, atol=tolerance)
@@ -88,7 +77,7 @@ def dopri5(f: Dynamics, z: Tensor, times: Tensor, tolerance: float) -> Tensor:
 
 def _evaluations(f: nn.Module, z: Tensor, times: Tensor, solve: Solve, cotangent: Tensor) -> tuple[Tensor, int, int]:
     """The state at the end, and the evaluations forward and backward."""
-    counted = _Counted(f)
+    counted = Counted(f)
     end = odeint_adjoint(counted, z.clone().requires_grad_(), times, solve)[-1]
     forward = counted.n
     end.backward(cotangent)

@@ -24,7 +24,7 @@ from odelib.training import EVALUATED_AT_ONCE
 IMAGES = 250  # the first of the test set
 BUDGETS = (0.1, 0.2)  # largest change of a pixel, of the range from 0 to 1
 PGD_STEPS = 10
-TESTED = {"tight": Solver(), "loose": Solver(rtol=1.0, atol=1.0)}  # tight as in training
+TESTED = {"tight": Solver(), "loose": Solver(rtol=1.0, atol=1.0)}
 MADE = {**TESTED, "loose adjoint": replace(TESTED["loose"], gradient="adjoint")}
 OWN = "own"  # in place of a solve, of networks that have no ODE
 
@@ -57,7 +57,7 @@ class Robustness(Record):
 def noise(
     x: Float[Tensor, "b c h w"], budget: float, generator: torch.Generator | None = None
 ) -> Float[Tensor, "b c h w"]:
-    """Every pixel moved up or down by the budget at random, kept in [0, 1]: a change as large that follows nothing."""
+    """Every pixel moved up or down by the budget at random, kept in [0, 1]: the same budget, and nothing to follow."""
     signs = torch.randint(0, 2, x.shape, generator=generator) * 2 - 1
     return (x + budget * signs.to(x)).clamp(0, 1)
 
