@@ -52,6 +52,7 @@ class Counted(nn.Module):
         self.f, self.n = f, 0
 
     def forward(self, t: Tensor, z: Tensor) -> Tensor:
+        """The derivative of the state z at time t, and one more in `n`."""
         self.n += 1
         return self.f(t, z)
 
