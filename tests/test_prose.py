@@ -105,6 +105,12 @@ def test_no_measured_number_is_typed(page):
     assert typed(page.read_text(encoding="utf-8"), ALLOWED.get(page.stem, {})) == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_no_sentence_becomes_a_comment(page):
+    """MyST takes a line that begins with a percent sign for one, and the reader never sees it."""
+    assert re.findall(r"^\s*%.*", prose(page.read_text(encoding="utf-8")), flags=re.M) == []
+
+
 def test_every_exception_is_needed_and_has_its_reason():
     for name, exceptions in ALLOWED.items():
         text = prose((BOOK / f"{name}.md").read_text(encoding="utf-8"))

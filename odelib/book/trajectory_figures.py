@@ -97,18 +97,18 @@ def accuracy_by_time(record: StopTimes) -> Figure:
 
 
 def early_exits(record: StopTimes, inference: Inferences, cases: Sequence[str]) -> Figure:
-    """A panel for each case: test error against NFE a digit, for early exits, for fixed stops, and for larger steps.
+    """A panel for each case: test error against NFE a digit, for early exits, for fixed stops, and for single steps.
 
-    Steps are those of Euler; for residual networks a block counts as an evaluation, and there are no larger steps.
+    The first two take steps of Euler; for residual networks a block counts as an evaluation, and there is no step.
     """
     figure, axes = subplots(1, len(cases), figsize=(7.2, 3.8), sharey=True)
     for ax, case in zip(axes[0], cases):
         exits, stops = study.exits_of(record, case)
-        steps = [row for row in inference.rows if (row.case, row.method) == (case, "euler")]
+        steps = [row for row in inference.rows if (row.case, row.steps) == (case, 1)]
         lines: dict[str, tuple[Sequence[study.Row], str]] = {
             "each digit its own stop": (exits, "threshold"),
             "one stop for all": (stops, "nfe"),
-            "larger steps to the end": (steps, "steps"),
+            "one step to the end": (steps, "method"),
         }
         for (label, (rows, name)), color, marker in zip(lines.items(), COLORS, MARKERS):
             if rows:
