@@ -1,9 +1,15 @@
 """How much faster is a training step that is made for the purpose, and what does it cost in accuracy?
 
-Protocol: the book's own solvers against torchdiffeq: one epoch of the task's recipe with each. And a race to 99 % of
-the test images: odenet_mnist.py's recipe as far as it needs; a learning rate that rises and falls in one epoch; the
-same in two epochs with a single step of RK4, as usual and by products; and this recipe with the script's solver, and
-with a residual block in place of the equation. Single steps are another matter: `odelib.studies.savings`.
+Protocol: the book's own solvers against torchdiffeq: one epoch of the task's recipe with each. Single steps are
+another matter: `odelib.studies.savings`. And a race to 99 % of the test images:
+
+- odenet_mnist.py's recipe, four epochs. It was run twice with one seed, on two kinds of machine, which round otherwise.
+- A learning rate that rises and falls in one epoch; the same in two epochs with a single step of RK4, as usual and by
+  products; and this recipe with the script's solver, and with a residual block in place of the equation.
+- One epoch by products, by a recipe that 10,000 of the training images, held out, choose: the most accurate of
+  `QUICK`, with one seed each. It was added on 2026-11-26 at 18:20 UTC, when all others but the last two seeds of two
+  recipes and the script's solver with ours had been run: two epochs had ended well above the goal. The residual block
+  takes the recipe that is chosen, too.
 """
 
 from collections.abc import Iterable
@@ -23,6 +29,18 @@ _QUICK = replace(_ONE, batch_size=32, schedule="one-cycle", bf16=True)
 _FASTEST: dict[str, Any] = {"library": "odelib", "method": "bosh3", "warm_start": True}
 _GRID: dict[str, Any] = {"library": "odelib", "method": "ralston3", "step_size": 1 / 3}
 _TWO_EPOCHS = replace(_QUICK, epochs=2, bf16=False, stem_bf16=True)
+_SCRIPT = replace(PRESETS["odenet-mnist"], epochs=4)
+_BY_PRODUCTS: dict[str, Any] = {"library": "odelib", "method": "rk4", "products": True}
+_LINES = replace(_ONE, batch_size=32, lr=0.05, schedule="linear", nesterov=True, stem_bf16=True, **_BY_PRODUCTS)
+QUICK: dict[str, Config] = {
+    "quick-one-cycle": replace(_TWO_EPOCHS, epochs=1, **_BY_PRODUCTS),
+    "quick": _LINES,
+    "quick-lr-0.1": replace(_LINES, lr=0.1),
+    "quick-ema-0.99": replace(_LINES, ema=0.99),
+    "quick-batch-16": replace(_LINES, batch_size=16),
+    "quick-batch-64": replace(_LINES, batch_size=64),
+    "quick-batch-64-lr-0.1": replace(_LINES, batch_size=64, lr=0.1),
+}
 
 SPEED = Study(
     "speed",
@@ -36,12 +54,14 @@ SPEED = Study(
         "direct-products": Case(replace(_ONE, products=True, **_FASTEST), _THREE),
         "grid": Case(replace(_ONE, **_GRID), _THREE),
         "grid-products": Case(replace(_ONE, products=True, **_GRID), _THREE),
-        "to-99-script": Case(replace(PRESETS["odenet-mnist"], epochs=4)),
+        "to-99-script": Case(_SCRIPT),
+        "to-99-script-elsewhere": Case(_SCRIPT),
         "to-99": Case(replace(_QUICK, **_FASTEST), _THREE),
         "to-99-rk4": Case(replace(_QUICK, epochs=2, library="odelib", method="rk4"), _THREE),
-        "to-99-products": Case(replace(_TWO_EPOCHS, library="odelib", method="rk4", products=True), _FIVE),
+        "to-99-products": Case(replace(_TWO_EPOCHS, **_BY_PRODUCTS), _FIVE),
         "to-99-torchdiffeq": Case(_TWO_EPOCHS),
         "to-99-resnet-1": Case(replace(_TWO_EPOCHS, network="resnet", blocks=1), _FIVE),
+        **{name: Case(replace(config, validation=1 / 6)) for name, config in QUICK.items()},
     },
 )
 
