@@ -17,7 +17,7 @@ from odelib.measurements.timing import StepTime
 from odelib.measurements.work_precision import WorkPrecisionRow
 from odelib.records import RESULTS
 from odelib.studies import STUDIES, mnist, mnist_numbers
-from odelib.studies.summary import at_the_end, only, standard_error
+from odelib.studies.summary import at_the_end, mean, only, standard_error
 
 STUDY = STUDIES["mnist-gradients"]
 
@@ -442,6 +442,37 @@ def test_the_advice_of_a_tenth_to_a_hundredth_of_the_forward_tolerance_is_as_clo
     for errors, share in ((("theta_error",), 10), (("theta_error", "state_error"), 100)):
         (row, *_) = mnist.as_close_as_direct(record, *errors)
         assert row.share is None and row.rtol == pytest.approx(record.forward / share)
+
+
+@pytest.fixture(scope="module")
+def solved(measured):
+    """NFE and error of dL/dtheta, means over the batches, by (library, method, rtol, steps)."""
+    found = {}
+    for row in measured["work-precision"].rows:
+        key = row.library, row.method, row.rtol, row.steps
+        found.setdefault(key, []).append((float(row.nfe), row.theta_error))
+    return {key: tuple(map(mean, zip(*pairs))) for key, pairs in found.items()}
+
+
+@pytest.mark.parametrize("most", [8, 12, 16])
+def test_a_fixed_grid_of_order_three_or_four_is_closest_at_this_budget(solved, most):
+    (_, method, _, _), (nfe, _) = min(
+        ((key, point) for key, point in solved.items() if point[0] <= most), key=lambda item: item[1][1]
+    )
+    assert method in ("rk4", "rk4_38", "ralston3") and nfe == most
+
+
+def test_bosh3_is_closer_than_an_adaptive_method_of_order_five_or_eight_that_takes_as_many_evaluations(solved):
+    for (_, method, _, _), (nfe, error) in solved.items():
+        if method in ("dopri5", "tsit5", "dopri8"):
+            assert error > min(other[1] for key, other in solved.items() if key[1] == "bosh3" and other[0] <= nfe)
+
+
+def test_one_euler_step_holds_more_at_its_peak_with_the_adjoint(measured):
+    direct, adjoint = (
+        only(measured["memory"].rows, method="euler", gradient=way, step_size=1.0) for way in ("direct", "adjoint")
+    )
+    assert adjoint.kept < direct.kept and adjoint.peak > direct.peak
 
 
 def test_the_adjoint_of_one_euler_step_points_less_than_90_degrees_from_the_direct_gradient(measured):

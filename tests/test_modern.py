@@ -9,7 +9,7 @@ from odelib.measurements.cross_solver import CrossSolver, CrossTest
 from odelib.measurements.hard_images import HardImage, HardImages
 from odelib.records import pack_bits
 from odelib.studies import STUDIES, findings, modern
-from odelib.studies.summary import final
+from odelib.studies.summary import final, held_out
 
 STUDY = STUDIES["mnist-modern"]
 
@@ -39,9 +39,9 @@ def test_choices_are_made_by_held_out_images_alone(runs):
 def test_what_is_trained_is_what_the_rule_chose(runs):
     """A choice that was better by over a tenth of a point is in the recipe, and no other."""
     baseline = modern.CHOICES["choice-affine"]
-    expected, reached = modern.DIGITS, modern.only_validation(runs["choice-affine"])
+    expected, reached = modern.DIGITS, held_out(runs["choice-affine"])
     for case, config in modern.CHOICES.items():
-        if 100 * (modern.only_validation(runs[case]) - reached) > modern.TAKEN:
+        if 100 * (held_out(runs[case]) - reached) > modern.TAKEN:
             expected = replace(expected, **{k: v for k, v in vars(config).items() if v != vars(baseline)[k]})
     assert expected == modern.DIGITS
     assert replace(modern.DIGITS, epochs=baseline.epochs, validation=baseline.validation) == baseline
@@ -59,7 +59,7 @@ def test_the_table_of_choices_says_what_was_taken(runs):
 
 def test_a_run_that_holds_no_images_out_is_no_choice(runs):
     with pytest.raises(ValueError, match="a choice is made by images that are held out"):
-        modern.only_validation([ending(runs["choice-crop"][0], 1.0)])
+        held_out([ending(runs["choice-crop"][0], 1.0)])
 
 
 def test_controls_have_the_recipe_of_the_network():
@@ -112,9 +112,11 @@ def test_numbers_are_those_of_the_records(runs):
 def test_the_front_page_compares_errors_of_both_recipes(runs):
     one = runs["choice-crop"][0]
     modern_runs = {"odenet": [ending(one, 0.3), ending(one, 0.4)], "resnet-1": [ending(one, 0.5, "resnet-1")]}
-    said = findings.of_recipes(modern_runs, {"direct-rk4": [ending(one, 0.6), ending(one, 0.8)]})
-    assert said["modern-odenet"] == "0.35" and said["modern-resnet-1"] == "0.50" and said["modern-runs"] == "1"
-    assert said["modern-before"] == "0.70" and said["modern-before-runs"] == "2"
+    before = {"direct-rk4": [ending(one, 0.6), ending(one, 0.8)], "resnet-1": [ending(one, 0.9, "resnet-1")]}
+    said = findings.of_recipes(modern_runs, before)
+    assert said["modern-odenet"] == "0.35" and said["modern-resnet-1"] == "0.50" and said["modern-runs"] == "2 and 1"
+    assert said["modern-before-odenet"] == "0.70" and said["modern-before-resnet-1"] == "0.90"
+    assert said["modern-before-runs"] == "2 and 1"
 
 
 def test_table_1_of_the_paper_stands_beside_the_runs_of_task_6():

@@ -83,14 +83,15 @@ def _of_memory(memory: Memory) -> dict[str, str]:
     per_evaluation = (most.kept - least.kept) / (most.nfe_forward - least.nfe_forward)
     imagenet = 55**2 / 6**2  # pixels of the state behind the same stem, against ours
     one_step = {
-        f"kept-{gradient}-{method}": only(memory.rows, method=method, gradient=gradient, step_size=1.0)
+        f"{gradient}-{method}": only(memory.rows, method=method, gradient=gradient, step_size=1.0)
         for gradient in GRADIENT
         for method in ("rk4", "euler")
     }
     return {
         "kept-direct-dopri5": f"{direct.kept / 1e6:.0f}",
         "kept-adjoint-dopri5": f"{adjoint.kept / 1e6:.1f}",
-        **{name: f"{row.kept / 1e6:.1f}" for name, row in one_step.items()},
+        **{f"kept-{way}": f"{row.kept / 1e6:.1f}" for way, row in one_step.items()},
+        **{f"peak-{way}": f"{one_step[way].peak / 1e6:.1f}" for way in ("direct-euler", "adjoint-euler")},
         "peak-direct": f"{direct.peak / 1e6:.0f}",
         "peak-adjoint": f"{adjoint.peak / 1e6:.1f}",
         "mb-state": f"{memory.state_bytes / 1e6:.2f}",
@@ -141,10 +142,13 @@ def _of_tolerances(backward: BackwardTolerance, work: WorkPrecision) -> dict[str
     )
     plain = {name: settings[rtol, None] for name, rtol in (("direct", None), ("loose", 1e-3))}
     share = settings[1e-3, 1e-3]
-    errors = {name: mean(row.theta_error for row in rows) for name, rows in plain.items()}
+    of_interest = {**plain, "good": good}
+    errors = {name: mean(row.theta_error for row in rows) for name, rows in of_interest.items()}
+    state_errors = {name: mean(row.state_error for row in of_interest[name]) for name in ("direct", "good")}
     (adaptive, _, adaptive_error), (fixed, _, fixed_error) = (closest(work, 16, a) for a in (True, False))
     return {
         **{f"backward-{name}-error": f"{error:.1%}" for name, error in errors.items()},
+        **{f"backward-{name}-state-error": f"{error:.1%}" for name, error in state_errors.items()},
         "backward-batches": str(len(plain["direct"])),
         "backward-loose-cost": f"{cost(plain['loose']):.2f}",
         **{f"backward-{name}-cost": f"{cost(rows):.2f}" for name, rows in (("theta", of_theta), ("good", good))},

@@ -43,7 +43,7 @@ from odelib.records import Run, unpack_bits
 from odelib.studies import mnist
 from odelib.studies.statistics import paired_share_interval, seeds_interval, share_interval
 from odelib.studies.study import Case, Study
-from odelib.studies.summary import Runs, Table, final, mean, mean_and_range, signed, standard_error
+from odelib.studies.summary import Runs, Table, final, held_out, mean, mean_and_range, signed, standard_error
 
 DIGITS = PRESETS["odenet-mnist-modern"]
 NETWORKS: dict[str, Case] = {
@@ -166,24 +166,16 @@ def paper_table(runs: Runs, timing: Timing, memory: Memory) -> Table:
 
 def choices_table(runs: Runs) -> Table:
     """Every choice beside the baseline, by the images held out."""
-    baseline = 100 * only_validation(runs["choice-affine"])
+    baseline = 100 * held_out(runs["choice-affine"])
     header = ["choice", "accuracy of the images held out, %", "minus the baseline, points", "taken"]
     rows: list[list[object]] = []
     for case in CHOICES:
-        reached = 100 * only_validation(runs[case])
+        reached = 100 * held_out(runs[case])
         first = case == "choice-affine"
         taken = "baseline" if first else "yes" if reached - baseline > TAKEN else "no"
         name = case.removeprefix("choice-")
         rows.append([name, f"{reached:.2f}", "" if first else signed([reached - baseline], 2), taken])
     return header, rows
-
-
-def only_validation(runs: Sequence[Run]) -> float:
-    """The share of the held-out images that the one run has right after its last epoch."""
-    (run,) = runs
-    if run.last.validation_accuracy is None:
-        raise ValueError("a choice is made by images that are held out")
-    return run.last.validation_accuracy
 
 
 def numbers(runs: Runs, five_epochs: Runs, cross: CrossSolver, hard: HardImages) -> dict[str, str]:
@@ -211,7 +203,7 @@ def numbers(runs: Runs, five_epochs: Runs, cross: CrossSolver, hard: HardImages)
         "minutes": f"{mean(m.seconds for run in runs['odenet'] for m in run.metrics) / 60:.1f}",
         "epochs": str(DIGITS.epochs),
         "taken": f"{TAKEN:g}",
-        "choice-se": f"{100 * standard_error(only_validation(runs['choice-affine']), HELD_OUT):.2f}",
+        "choice-se": f"{100 * standard_error(held_out(runs['choice-affine']), HELD_OUT):.2f}",
         "paper-se": f"{100 * standard_error(1 - 0.0042, TEST_IMAGES):.3f}",
     }
     for solver, name in (("rk4, 1 step", "own"), ("dopri5, 1e-5", "tight"), ("euler, 1 step", "euler")):

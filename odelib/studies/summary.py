@@ -39,6 +39,15 @@ def at_the_end(runs: Iterable[Run], name: str = "test_accuracy") -> float:
     return mean(final(runs, name))
 
 
+def held_out(runs: Sequence[Run]) -> float:
+    """The share of the held-out images that the one run has right after its last epoch. Raises ValueError where there
+    are several runs, or no images held out."""
+    (run,) = runs
+    if run.last.validation_accuracy is None:
+        raise ValueError("a choice is made by images that are held out")
+    return run.last.validation_accuracy
+
+
 def mean_and_range(values: Sequence[float], digits: int = 2) -> str:
     """The mean, and from least to most where there are several values: `1.50 (1.00 to 2.00)`."""
     middle = f"{mean(values):.{digits}f}"
