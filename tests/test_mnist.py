@@ -17,7 +17,7 @@ from odelib.measurements.timing import StepTime
 from odelib.measurements.work_precision import WorkPrecisionRow
 from odelib.records import RESULTS
 from odelib.studies import STUDIES, mnist, mnist_numbers
-from odelib.studies.summary import at_the_end, mean, only, standard_error
+from odelib.studies.summary import at_the_end, only, standard_error
 
 STUDY = STUDIES["mnist-gradients"]
 
@@ -444,28 +444,21 @@ def test_the_advice_of_a_tenth_to_a_hundredth_of_the_forward_tolerance_is_as_clo
         assert row.share is None and row.rtol == pytest.approx(record.forward / share)
 
 
-@pytest.fixture(scope="module")
-def solved(measured):
-    """NFE and error of dL/dtheta, means over the batches, by (library, method, rtol, steps)."""
-    found = {}
-    for row in measured["work-precision"].rows:
-        key = row.library, row.method, row.rtol, row.steps
-        found.setdefault(key, []).append((float(row.nfe), row.theta_error))
-    return {key: tuple(map(mean, zip(*pairs))) for key, pairs in found.items()}
-
-
 @pytest.mark.parametrize("most", [8, 12, 16])
-def test_a_fixed_grid_of_order_three_or_four_is_closest_at_this_budget(solved, most):
-    (_, method, _, _), (nfe, _) = min(
-        ((key, point) for key, point in solved.items() if point[0] <= most), key=lambda item: item[1][1]
-    )
-    assert method in ("rk4", "rk4_38", "ralston3") and nfe == most
+def test_a_fixed_grid_of_order_three_or_four_is_closest_at_this_budget(measured, most):
+    (_, _, adaptive), (name, nfe, fixed) = (mnist.closest(measured["work-precision"], most, a) for a in (True, False))
+    assert fixed < adaptive and nfe == most and name.startswith(("rk4", "ralston3"))
 
 
-def test_bosh3_is_closer_than_an_adaptive_method_of_order_five_or_eight_that_takes_as_many_evaluations(solved):
-    for (_, method, _, _), (nfe, error) in solved.items():
-        if method in ("dopri5", "tsit5", "dopri8"):
-            assert error > min(other[1] for key, other in solved.items() if key[1] == "bosh3" and other[0] <= nfe)
+@pytest.mark.parametrize("method", ["dopri5", "tsit5", "dopri8"])
+def test_bosh3_is_closer_than_an_adaptive_method_of_order_five_or_eight_that_takes_as_many_evaluations(
+    measured, method
+):
+    record = measured["work-precision"]
+    bosh3 = replace(record, rows=tuple(row for row in record.rows if row.method == "bosh3"))
+    for most in {row.nfe for row in record.rows if row.method == method}:
+        other = replace(record, rows=tuple(row for row in record.rows if row.method == method))
+        assert mnist.closest(bosh3, most, adaptive=True)[2] < mnist.closest(other, most, adaptive=True)[2]
 
 
 def test_one_euler_step_holds_more_at_its_peak_with_the_adjoint(measured):

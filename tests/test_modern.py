@@ -58,6 +58,8 @@ def test_the_table_of_choices_says_what_was_taken(runs):
 
 
 def test_a_run_that_holds_no_images_out_is_no_choice(runs):
+    with pytest.raises(ValueError, match="too many values"):
+        held_out(runs["choice-crop"] * 2)
     with pytest.raises(ValueError, match="a choice is made by images that are held out"):
         held_out([ending(runs["choice-crop"][0], 1.0)])
 
@@ -85,12 +87,13 @@ def test_errors_are_those_after_the_last_epoch_with_a_t_interval(runs):
 def cross_tests(environment):
     solvers = ("rk4, 1 step", "dopri5, 1e-5", "euler, 1 step")
     rows = [CrossTest("odenet", 0, solver, 4.0, 0.99 - i / 100) for i, solver in enumerate(solvers)]
-    return CrossSolver(environment, (*rows, CrossTest("odenet", 1, "rk4, 1 step", 4.0, 0.97)))
+    more = [CrossTest("odenet", 1, solver, 4.0, 0.97) for solver in solvers[:2]]
+    return CrossSolver(environment, (*rows, *more))
 
 
 def test_the_table_of_solvers_has_a_row_for_each(runs):
     header, rows = modern.solver_table(cross_tests(runs["choice-crop"][0].environment))
-    assert rows[0] == ["rk4, 1 step", "4", "2.00 (1.00 to 3.00)", 2] and rows[1] == ["dopri5, 1e-5", "4", "2.00", 1]
+    assert rows[0] == ["rk4, 1 step", "4", "2.00 (1.00 to 3.00)", 2] and rows[2] == ["euler, 1 step", "4", "3.00", 1]
     assert len(rows) == 3 and len(header) == 4
 
 
@@ -104,7 +107,8 @@ def test_numbers_are_those_of_the_records(runs):
     said = modern.numbers(study, five_epochs, cross_tests(one.environment), hard)
     assert said["five-epochs"] == "0.40" and said["paper"] == "0.42"
     assert said["error"] == "0.30" and said["error-resnet-1"] == "0.40" and said["seeds"] == "1"
-    assert [said[f"error-{name}"] for name in ("tight", "euler")] == ["2.00", "3.00"]
+    assert said["error-tight"] == "2.00" and said["seeds-interval"] == "–"
+    assert said["tight-minus-own"] == "+1.70 (one seed)"
     assert said["hard"] == said["hard-networks"] == "1" and said["interval"] == "0.21 to 0.43"
     assert said["against-resnet-1"].startswith("−0.10 (−0.1")
 
@@ -117,6 +121,15 @@ def test_the_front_page_compares_errors_of_both_recipes(runs):
     assert said["modern-odenet"] == "0.35" and said["modern-resnet-1"] == "0.50" and said["modern-runs"] == "2 and 1"
     assert said["modern-before-odenet"] == "0.70" and said["modern-before-resnet-1"] == "0.90"
     assert said["modern-before-runs"] == "2 and 1"
+
+
+def test_the_front_page_tells_of_the_short_study_only_while_the_ode_net_is_ahead_with_every_seed():
+    full, tuning = STUDIES["cifar10-full"].runs(), STUDIES["cifar10-tuning"].runs()
+    said = findings.of_photographs(full, tuning)
+    assert said["short-runs"] == "4" and said["short-odenet"].startswith("48.9 (")
+    swapped = {"odenet": tuning["resnet-1"], "resnet-1": tuning["odenet"]}
+    with pytest.raises(ValueError, match="not ahead"):
+        findings.of_photographs(full, swapped)
 
 
 def test_table_1_of_the_paper_stands_beside_the_runs_of_task_6():
