@@ -35,7 +35,7 @@ def _with_config(argv: list[str]):
     import argparse
     from dataclasses import dataclass
 
-    from tyro.conf import OmitArgPrefixes
+    from tyro.conf import OmitArgPrefixes, arg
 
     from odelib import commands
     from odelib.config import PRESETS, Config
@@ -47,7 +47,10 @@ def _with_config(argv: list[str]):
     @dataclass
     class Train(commands.Train):
         config: OmitArgPrefixes[Config] = start
-        preset: Literal[tuple(PRESETS)] | None = None  # type: ignore[valid-type]  # start from a named recipe; other options change it
+        preset: Annotated[
+            Literal[tuple(PRESETS)] | None,  # type: ignore[valid-type]
+            arg(help="start from a named recipe; other options change it"),
+        ] = None
 
     Train.__doc__ = commands.Train.__doc__
     return Train

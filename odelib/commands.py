@@ -60,8 +60,8 @@ class Train:
         bool,
         arg(
             help="go on with the run of this --name, finished or not, with more --epochs or a lower --lr; "
-            "schedules constant and step go on as if it had been so from the start, cosine and one-cycle jump to where "
-            "the longer or lower curve is by then"
+            "schedules constant and step go on as if it had been so from the start, cosine, one-cycle and linear jump "
+            "to where the longer or lower curve is by then; a finished run with --ema cannot go on"
         ),
     ] = False
 

@@ -85,7 +85,10 @@ class Dataset:
         return found.hexdigest()
 
     def hold_out(self, share: float) -> "Dataset":
-        """Move this share of the training images to `validation`: the same ones every time, whatever the seed."""
+        """Move this share of the training images to `validation`: the same ones every time, whatever the seed.
+
+        Raises DataError where that leaves none on one side.
+        """
         order = _shuffled(len(self.train))
         n = round(share * len(self.train))
         if not 0 < n < len(self.train):
@@ -93,7 +96,10 @@ class Dataset:
         return replace(self, train=self.train.pick(order[n:]), validation=self.train.pick(order[:n]))
 
     def limit(self, n: int) -> "Dataset":
-        """Keep `n` of the training images, drawn from all classes: the same ones every time, whatever the seed."""
+        """Keep `n` of the training images, drawn at random: the same ones every time, whatever the seed.
+
+        Raises DataError where there are fewer.
+        """
         if n > len(self.train):
             raise DataError(f"{self.name} has {len(self.train):,} images to train on, not {n:,}")
         return replace(self, train=self.train.pick(_shuffled(len(self.train))[:n]))
@@ -226,8 +232,8 @@ def batches(
 ) -> Iterator[tuple[Float[Tensor, "b c h w"], Int64[Tensor, "b"]]]:
     """Batches of images in [0, 1] with their labels, on the device of `data`.
 
-    With a `generator` the order is random, images are augmented, and a last batch that is not full is left out, so
-    that every step sees equally many images. Without one: every image once, in order.
+    With a `generator` the order is random, images are augmented, and a last batch that is not full is left out, but
+    for an only one, so that every step sees equally many images. Without one: every image once, in order.
     """
     n, device = len(data), data.labels.device
     order = torch.arange(n) if generator is None else torch.randperm(n, generator=generator)
@@ -273,8 +279,8 @@ def random_affine(
     scale: float = 0.1,
     shift: float = 2.0,
 ) -> Float[Tensor, "b c h w"]:
-    """Turn every image by its own -degrees..degrees, scale it by 1 - scale to 1 + scale, shift it by up to `shift`
-    pixels along both axes; zeros come in from outside, values between pixels are interpolated linearly."""
+    """Turn every image by its own -degrees..degrees, scale it by 1 - scale to 1 + scale, after a shift by up
+    to `shift` pixels along both axes; zeros come in from outside, values between pixels are interpolated linearly."""
     n, _, height, width = images.shape
     turn, size, right, down = torch.rand(4, n, generator=generator) * 2 - 1
     angle, size = math.radians(degrees) * turn, 1 / (1 + scale * size)

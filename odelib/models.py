@@ -34,7 +34,8 @@ class Network(Options):
     scales: int = 1  # how often there are blocks, each time at half the resolution of the time before
     link: Literal["res", "conv"] = "res"  # what leads from one scale to the next
     growth: int = 1  # how many times as many channels the next scale has
-    zero_start: bool = False  # before training every f, and what a residual block adds, is 0
+    # before training f, with order 2 its acceleration, or what a residual block between stem and head adds, is 0
+    zero_start: bool = False
     dropout: float = 0.0  # chance that a feature is dropped before the last layer
 
     # Variations of the ODE block; the defaults are the published network

@@ -12,7 +12,7 @@ Time = Float[Tensor, ""] | Float[Tensor, "b 1 1 1"]  # one for all images, or on
 
 
 def group_norm(channels: int, groups: int = 32) -> nn.GroupNorm:
-    """GroupNorm with 32 groups, or one channel a group where there are fewer channels than groups."""
+    """GroupNorm with so many groups, or one channel a group where there are fewer channels than groups."""
     if channels < 1:
         raise ValueError(f"a state needs at least one channel, got {channels}")
     return nn.GroupNorm(min(groups, channels), channels)

@@ -69,7 +69,7 @@ class Confirmation:
 class Environment:
     """Where, when and by which code something was measured."""
 
-    date: str  # UTC, when it began
+    date: str  # UTC, when a run began, or a measurement ended
     hardware: str  # name of the processor or GPU
     cores: int  # processor cores that the system offers
     threads: int  # threads that torch computes with
@@ -202,7 +202,8 @@ class Run(Record):
     data: str | None = None  # digest of the images; None in older records
     later: tuple[Environment, ...] = ()  # where the run went on, if elsewhere or otherwise
     extended: tuple[Extension, ...] = ()  # what `config` was before
-    wrong: str | None = None  # which images the finished network gets wrong (`pack_bits`); None in older records
+    # which test images, or images held out, the finished network gets wrong (`pack_bits`); None in older records
+    wrong: str | None = None
 
     def goes_on(self, environment: Environment) -> "Run":
         """The run, going on in this environment, which is noted if figures may depend on the difference."""

@@ -79,13 +79,15 @@ def run(
 
     With `extend` the run that is there gets the `epochs` (more) and the `lr` (lower) of `config`, which may differ in
     nothing else; the record says since when. A finished one must have been made with `keep_optimizer`: its weights then
-    hold the optimiser's tensors too.
+    hold the optimiser's tensors too. A finished one with `ema` cannot go on.
 
     Of several `processes` (`odelib.distributed`) each calls this alike; the first one reads and writes all files.
 
-    Raises Finished where it is finished; OptionError where the images do not pass the network, or the processes cannot
-    share the batches; RecordError when `path` holds a run of another config or of other images, cannot be written, or
-    is in the hands of another process (Locked); FloatingPointError when it diverges, with the last good state kept.
+    Raises Finished where it is finished; OptionError where the images do not pass the network, the processes cannot
+    share the batches, or the tolerances are below what the numbers can do; OutOfMemory where the memory is too small;
+    DataError where too few images are left; RecordError when `path` holds a run of another config or of other images,
+    cannot be written, or is in the hands of another process (Locked); FloatingPointError when it diverges, with the
+    last good state kept.
     """
     if processes.first and is_finished(path) and not extend:
         _refuse(path, Run.load(path), config)

@@ -225,9 +225,12 @@ def fit(
     called after every step, when weights, optimiser and progress fit together. What is random depends on
     `training.seed`, the pass and the step alone, so that a training that goes on with all three from a checkpoint ends
     where an uninterrupted one does, to the bit. With several `processes` (`odelib.distributed`) each of them calls this
-    alike, and the metrics are those of all. With `training.ema` the metrics are those of the averaged weights, which
-    the model keeps after the last pass. Raises FloatingPointError when loss, weights or the ODE solution are no
-    longer finite, with the figures of that step, and what to try; `progress.step` counts the steps that went well.
+    alike, and the metrics are those of all. With `training.ema` the accuracies are those of the averaged weights,
+    which the model keeps after the last pass.
+
+    Raises FloatingPointError when loss, weights or the ODE solution are no longer finite, or the solver gives up, with
+    the figures of that step, and what to try; `progress.step` counts the steps that went well. Raises OptionError for
+    images that `augment` cannot reflect.
     """
     optimizer = optimizer or make_optimizer(model, training)
     progress = progress or Progress()

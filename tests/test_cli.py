@@ -80,8 +80,13 @@ def test_a_run_is_extended_by_its_name_and_show_tells(mnist_root, tmp_path, caps
     assert "--extend wants the --name of the run" in capsys.readouterr().err
 
 
+def test_the_help_of_a_preset_is_not_a_remark_to_a_type_checker(capsys):
+    said = main_help("train", capsys)
+    assert "start from a named recipe; other options change it" in said and "type: ignore" not in said
+
+
 def test_the_help_says_what_an_extension_does_to_a_schedule(capsys):
-    assert main_help("train", capsys).count("cosine and one-cycle jump") == 1
+    assert main_help("train", capsys).count("cosine, one-cycle and linear jump") == 1
 
 
 def main_help(command, capsys):

@@ -29,11 +29,11 @@ function answer({ net, methods, plane }, { picture, method, steps, tolerance, cl
   };
 }
 
-/** Be a worker: the first message brings the network, every other one is a request, and its answer has its `id`. */
+/** Be a worker: the first message brings the network, every other one is a request. */
 function serve(worker) {
   let tools;
   worker.onmessage = async ({ data }) => {
     if (data.weights) tools = unpack(data.weights).then((bytes) => ({ ...data, net: network(bytes, data.shapes) }));
-    else worker.postMessage({ id: data.id, ...answer(await tools, data) });
+    else worker.postMessage(answer(await tools, data));
   };
 }
