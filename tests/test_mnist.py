@@ -461,6 +461,16 @@ def test_bosh3_is_closer_than_an_adaptive_method_of_order_five_or_eight_that_tak
         assert mnist.closest(bosh3, most, adaptive=True)[2] < mnist.closest(other, most, adaptive=True)[2]
 
 
+def test_arrows_of_the_chart_point_to_longer_epochs_and_that_of_one_euler_step_ends_highest_in_training(runs, measured):
+    seconds = mnist.seconds_per_epoch(measured["timing"])
+    for solver in mnist.SOLVERS:
+        if f"direct-{solver}" in seconds:
+            assert seconds[f"adjoint-{solver}"][1] > seconds[f"direct-{solver}"][1]
+    training = {case: at_the_end(found, "train_accuracy") for case, found in runs.items()}
+    assert min(training, key=training.get) == "adjoint-euler"
+    assert min(runs, key=lambda case: at_the_end(runs[case])) == "none"
+
+
 def test_one_euler_step_holds_more_at_its_peak_with_the_adjoint(measured):
     direct, adjoint = (
         only(measured["memory"].rows, method="euler", gradient=way, step_size=1.0) for way in ("direct", "adjoint")

@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from odelib.measurements.benchmark import (
@@ -419,6 +420,18 @@ def test_what_is_faster_is_not_so_by_being_sloppier(one):
     assert error["odelib direct, tsit5"] > error["odelib direct"]
     assert error["odelib checkpoint"] == pytest.approx(error["odelib direct"], rel=1e-3)
     assert error[LEAN] < error[SCRIPT_ADJOINT]
+
+
+def test_beside_the_network_around_it_a_step_of_equal_steps_is_f_and_f_mostly_convolutions(one):
+    assert savings.over_floor(only(one.rows, case=GRID)) < 1.1
+    convolution = float(np.median(only(one.sizes, size=6, channels=64).convolution))
+    assert 2 * convolution > only(one.bare, way="fp32").medians[1] / 2
+
+
+def test_the_steps_of_the_script_take_longer_since_it_copies_the_state(one, two):
+    for benchmark in (one, two):
+        median = {row.case: row.quartiles[1] for row in benchmark.rows}
+        assert median[SCRIPT] > median["torchdiffeq direct"] and median[SCRIPT_ADJOINT] > median["torchdiffeq adjoint"]
 
 
 def test_evaluations_are_those_that_the_text_compares(one):

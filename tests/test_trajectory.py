@@ -299,3 +299,13 @@ def test_an_attack_does_more_than_noise_of_its_size(measured):
                 attacks.strongest(attacks.attacked(record, case, tested, name, budget)) for name in ("pgd", "noise")
             )
             assert max(left) < min(noisy)
+
+
+# What the page claims
+
+
+def test_a_network_of_one_euler_step_reads_most_with_its_own_step():
+    record = STUDIES["mnist-gradients"].measured("inference")
+    solvers = trajectory.by_solver(record, trajectory.NOT_A_FLOW)
+    own = {row.seed: row.accuracy for row in solvers.pop("Euler, 1 step")}
+    assert all(row.accuracy < own[row.seed] for rows in solvers.values() for row in rows)
