@@ -1,7 +1,7 @@
 """The studies whose records the book shows: one file a subject, with its question, its protocol and its cases."""
 
 from odelib.errors import OptionError
-from odelib.studies import cifar10, elsewhere, mnist, modern, speed
+from odelib.studies import cifar10, elsewhere, mnist, modern, photos, speed
 from odelib.studies.study import Case, Study
 
 STUDIES: dict[str, Study] = {
@@ -14,6 +14,7 @@ STUDIES: dict[str, Study] = {
         elsewhere.FASHION,
         elsewhere.TINY,
         modern.MNIST,
+        photos.CIFAR10,
     )
 }
 

@@ -53,6 +53,7 @@ CASES: dict[str, Config] = {
     "adjoint-rk4": replace(_MNIST, gradient="adjoint", method="rk4"),
     "direct-euler": replace(_MNIST, method="euler"),
     "adjoint-euler": replace(_MNIST, gradient="adjoint", method="euler"),
+    "direct-rk4-4": replace(_MNIST, method="rk4", **_FOUR_STEPS),
     "adjoint-rk4-4": replace(_MNIST, gradient="adjoint", method="rk4", **_FOUR_STEPS),
     "direct-euler-4": replace(_MNIST, method="euler", **_FOUR_STEPS),
     "adjoint-euler-4": replace(_MNIST, gradient="adjoint", method="euler", **_FOUR_STEPS),
