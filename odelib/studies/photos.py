@@ -18,8 +18,8 @@ recipe of `mnist-modern`? And what do networks reach whose equations see 16 x 16
   change at a time (`CHOICES`); for the controls fewer (`CONTROL_CHOICES`), tried on `tied-2`. A change is taken if it
   is better than the baseline by over 0.5 points, some 1.5 standard errors of one accuracy at 88 %; of changes
   that exclude each other (rates, groups and shapes, solvers) the best one. `large` and `assignment` take the
-  recipe that was chosen for `small`, and not its shape. The choices also set how many epochs the networks get: as many as
-  the GPU is there for.
+  recipe that was chosen for `small`, and not its shape. Their time also sets how many epochs the networks get: as many
+  as the GPU is there for.
 - Machine: one GPU, with PyTorch's default there, by which convolutions are computed with TF32 numbers (10 bits). The
   networks run side by side, so that their seconds say nothing.
 """
