@@ -21,7 +21,8 @@ recipe of `mnist-modern`? And what do networks reach whose equations see 16 x 16
   recipe that was chosen for `small`, and not its shape. Their time also sets how many epochs the networks get: as many
   as the GPU is there for.
 - Machine: one GPU, with PyTorch's default there, by which convolutions are computed with TF32 numbers (10 bits). The
-  networks run side by side, so that their seconds say nothing.
+  networks run side by side, so that their seconds say nothing. Batches of 512, since a GPU takes hardly longer for them
+  than for 128.
 """
 
 from dataclasses import replace
@@ -37,7 +38,7 @@ CHOSEN_CONTROL: dict[str, Any] = {}  # by CONTROL_CHOICES
 
 _THREE, _TWO = (0, 1, 2), (0, 1)
 _RECIPE = replace(
-    DIGITS, dataset="cifar10", normalize=True, augment="reflect-flip", epochs=EPOCHS, lr=0.1,
+    DIGITS, dataset="cifar10", normalize=True, augment="reflect-flip", epochs=EPOCHS, batch_size=512, lr=0.4,
     products=False, stem_bf16=False,
 )  # fmt: skip
 _SHAPE: dict[str, Any] = {"stem": "fine", "scales": 2, "link": "conv", "zero_start": True}
@@ -57,28 +58,19 @@ NETWORKS: dict[str, Case] = {
 
 _CHANGES: dict[str, dict[str, Any]] = {
     "baseline": {},
-    "lr-0.05": {"lr": 0.05},
     "lr-0.2": {"lr": 0.2},
+    "lr-0.8": {"lr": 0.8},
     "weight-decay-0.001": {"weight_decay": 1e-3},
     "label-smoothing-0.1": {"label_smoothing": 0.1},
-    "ema-0.999": {"ema": 0.999},
-    "groups-16": {"groups": 16},
     "groups-8": {"groups": 8},
     "growth-2": {"width": 48, "growth": 2, "groups": 8},
     "scales-3": {"width": 56, "scales": 3, "groups": 4},
     "link-res": {"link": "res"},
     "rk4": {"method": "rk4"},
-    "midpoint-2": {"step_size": 0.5},
     "euler": {"method": "euler"},
-    "no-time": {"time": "none"},
-    "no-zero-start": {"zero_start": False},
 }
-_EXCLUDING = (  # of each of these at most one can be taken
-    ("lr-0.05", "lr-0.2"),
-    ("groups-16", "groups-8", "growth-2", "scales-3"),
-    ("rk4", "midpoint-2", "euler"),
-)
-_OF_CONTROL = ("baseline", "lr-0.05", "lr-0.2", "label-smoothing-0.1", "groups-8", "growth-2")
+_EXCLUDING = (("lr-0.2", "lr-0.8"), ("groups-8", "growth-2", "scales-3"), ("rk4", "euler"))
+_OF_CONTROL = ("baseline", "lr-0.2", "lr-0.8", "groups-8", "growth-2")
 _TRIAL: dict[str, Any] = {"epochs": 12, "validation": 0.2}
 CHOICES: dict[str, Config] = {
     f"choice-{name}": replace(_SMALL, **_TRIAL, **change) for name, change in _CHANGES.items()
