@@ -32,28 +32,26 @@ from odelib.config import Config
 from odelib.studies.modern import DIGITS
 from odelib.studies.study import Case, Study
 
-EPOCHS = 48
-CHOSEN: dict[str, Any] = {}  # by CHOICES, for `small`
-CHOSEN_CONTROL: dict[str, Any] = {}  # by CONTROL_CHOICES
+# What CHOICES chose, for batches of 256, to which half of the rate belongs.
+_CHOSEN: dict[str, Any] = {
+    "batch_size": 256, "lr": 0.4, "weight_decay": 1e-3, "label_smoothing": 0.1, "epochs": 40,
+}  # fmt: skip
 
 _THREE, _TWO = (0, 1, 2), (0, 1)
 _RECIPE = replace(
-    DIGITS, dataset="cifar10", normalize=True, augment="reflect-flip", epochs=EPOCHS, batch_size=512, lr=0.4,
+    DIGITS, dataset="cifar10", normalize=True, augment="reflect-flip", batch_size=512, lr=0.4,
     products=False, stem_bf16=False,
 )  # fmt: skip
 _SHAPE: dict[str, Any] = {"stem": "fine", "scales": 2, "link": "conv", "zero_start": True}
 _SMALL = replace(_RECIPE, method="midpoint", **_SHAPE)
 _NO_ODE: dict[str, Any] = {"network": "resnet", "library": Config.library, "method": Config.method}
 _TIED = replace(_RECIPE, **_SHAPE, **_NO_ODE, tied=True, blocks=2)
-_OF_THE_RECIPE = ("lr", "weight_decay", "label_smoothing", "ema")
-_TO_ALL = {name: value for name, value in CHOSEN.items() if name in _OF_THE_RECIPE}
 
 NETWORKS: dict[str, Case] = {
-    "small": Case(replace(_SMALL, **CHOSEN), _THREE),
-    "tied-2": Case(replace(_TIED, **CHOSEN_CONTROL), _THREE),
-    "resnet-1": Case(replace(_TIED, **{**CHOSEN_CONTROL, "blocks": 1}), _THREE),
-    "assignment": Case(replace(_RECIPE, **_TO_ALL), _THREE),
-    "large": Case(replace(_SMALL, width=128, growth=2, **_TO_ALL), _TWO),
+    "small": Case(replace(_SMALL, **_CHOSEN), _THREE),
+    "tied-2": Case(replace(_TIED, **_CHOSEN), _THREE),
+    "assignment": Case(replace(_RECIPE, **_CHOSEN), _THREE),
+    "large": Case(replace(_SMALL, width=128, growth=2, **_CHOSEN), _TWO),
 }
 
 _CHANGES: dict[str, dict[str, Any]] = {
@@ -85,17 +83,3 @@ CIFAR10 = Study(
     "What does an ODE-Net reach on CIFAR-10 with a modern recipe?",
     {**NETWORKS, **{name: Case(config) for name, config in (CHOICES | CONTROL_CHOICES).items()}},
 )
-
-
-def chosen(reached: dict[str, float]) -> dict[str, Any]:
-    """What the rule takes: the changes by their effect, from the accuracy of every choice in percent, `baseline` among
-    them. Of two changes that set the same option the better one sets it."""
-    gain = {name: accuracy - reached["baseline"] for name, accuracy in reached.items() if name in _CHANGES}
-    taken = [name for name in gain if gain[name] > TAKEN]
-    for group in _EXCLUDING:
-        rivals = [name for name in taken if name in group]
-        taken = [name for name in taken if name not in group or name == max(rivals, key=lambda name: gain[name])]
-    options: dict[str, Any] = {}
-    for name in sorted(taken, key=lambda name: gain[name]):
-        options |= _CHANGES[name]
-    return options
