@@ -135,7 +135,6 @@ def _half_cosine(progress: float) -> float:
 
 
 EVALUATED_AT_ONCE = 250  # images; on a CPU, more at once take longer
-EVALUATED_AT_ONCE_ON_CUDA = 1000  # where starting the kernels takes longer than the kernels
 
 
 @torch.no_grad()
@@ -363,8 +362,7 @@ def _accuracy(model: nn.Module, images: Images, progress: Progress, which: str, 
     with _diagnosed(f"after epoch {progress.epoch}, evaluating the {which} images,", model, backward=False):
         share = images.pick(slice(processes.rank, None, processes.size))
         weight = len(share) * processes.size / len(images)
-        at_once = EVALUATED_AT_ONCE_ON_CUDA if share.images.is_cuda else EVALUATED_AT_ONCE
-        loss, accuracy = processes.mean(*(weight * value for value in evaluate(model, share, at_once)))
+        loss, accuracy = processes.mean(*(weight * value for value in evaluate(model, share)))
         if not math.isfinite(loss):
             raise _NotFinite(f"the loss is {loss}")
     return accuracy
