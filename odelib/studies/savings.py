@@ -265,6 +265,37 @@ def thread_table(one: Benchmark, two: Benchmark) -> Table:
     ]
 
 
+def gpu_table(one: Benchmark, gpu: Benchmark, operations: dict[str, int]) -> Table:
+    """A training step saving by saving, on one thread and on a GPU: in milliseconds, and over its `operations`."""
+    header = ["", "operations", "one thread, ms", "µs each", "GPU, ms", "µs each", "GPU, times faster"]
+    rows: list[list[object]] = []
+    for case, label in SAVINGS.items():
+        row: list[object] = [label, f"{operations[case]:,}"]
+        for benchmark in (one, gpu):
+            seconds = _median(benchmark, case)
+            row += [f"{1e3 * seconds:.0f}", f"{1e6 * seconds / operations[case]:.0f}"]
+        rows.append([*row, f"{times_faster(gpu, SCRIPT, case):.2f}"])
+    return header, rows
+
+
+def gpu_numbers(gpu: Benchmark, operations: dict[str, int]) -> dict[str, str]:
+    """What the text says of the GPU: times faster than the script, steps of one way over those of another, and the
+    microseconds of an operation over the cases, least and most."""
+    each = [1e6 * _median(gpu, case) / n for case, n in operations.items()]
+    return {
+        "gpu-environment": str(gpu.environment),
+        "gpu-hardware": gpu.environment.hardware,
+        "gpu-rounds": str(len(gpu.rows[0].seconds)),
+        "gpu-ms-script": f"{1e3 * _median(gpu, SCRIPT):.0f}",
+        "gpu-ms-grid": f"{1e3 * _median(gpu, GRID):.0f}",
+        "gpu-all": f"{times_faster(gpu, SCRIPT, GRID):.1f}",
+        "gpu-channel": f"{times_faster(gpu, 'torchdiffeq direct', SCRIPT):.2f}",
+        "gpu-products": f"{times_faster(gpu, FAST, GRID):.1f}",
+        "gpu-bf16": f"{times_faster(gpu, FAST_BF16, GRID):.1f}",
+        "gpu-each": f"{min(each):.0f} to {max(each):.0f}",
+    }
+
+
 @dataclass(frozen=True)
 class Goal:
     """What was to be reached: at least the bar, at best the aim, for one thread and for two."""
