@@ -2,7 +2,8 @@
 
 Protocol: full MNIST, one recipe for every case, the result after the last epoch. A fixed grid takes one step from t=0
 to t=1, as torchdiffeq does by default; "-4" takes four. `none`, `resnet-1` and `resnet-6` have no ODE: they say what
-the block is worth.
+the block is worth. Runs on a GPU (their records say which) were made with NVIDIA_TF32_OVERRIDE=0, by which
+convolutions keep all their digits there too.
 """
 
 from collections.abc import Sequence
@@ -33,6 +34,7 @@ from odelib.studies.summary import (
 _MNIST = Config(dataset="mnist", epochs=5)
 _FOUR_STEPS: dict[str, Any] = {"step_size": 0.25}
 _THREE = (0, 1, 2)
+_ONE = ("adjoint-rk4-4", "seminorm-dopri5")  # of these one seed
 CASES: dict[str, Config] = {
     "direct-dopri5": _MNIST,
     "adjoint-dopri5": replace(_MNIST, gradient="adjoint"),
@@ -40,7 +42,6 @@ CASES: dict[str, Config] = {
     "adjoint-rk4": replace(_MNIST, gradient="adjoint", method="rk4"),
     "direct-euler": replace(_MNIST, method="euler"),
     "adjoint-euler": replace(_MNIST, gradient="adjoint", method="euler"),
-    "direct-rk4-4": replace(_MNIST, method="rk4", **_FOUR_STEPS),
     "adjoint-rk4-4": replace(_MNIST, gradient="adjoint", method="rk4", **_FOUR_STEPS),
     "direct-euler-4": replace(_MNIST, method="euler", **_FOUR_STEPS),
     "adjoint-euler-4": replace(_MNIST, gradient="adjoint", method="euler", **_FOUR_STEPS),
@@ -61,7 +62,7 @@ SOLVERS = {
 GRADIENTS = Study(
     "mnist-gradients",
     "Direct or adjoint gradient, with dopri5, RK4 or Euler: which trains best, and which is fastest?",
-    {name: Case(config, _THREE) for name, config in CASES.items()},
+    {name: Case(config, (0,) if name in _ONE else _THREE) for name, config in CASES.items()},
     trained="adjoint-dopri5-seed0",
 )
 

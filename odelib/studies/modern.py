@@ -48,8 +48,7 @@ from odelib.studies.summary import Runs, Table, final, held_out, mean, mean_and_
 DIGITS = PRESETS["odenet-mnist-modern"]
 NETWORKS: dict[str, Case] = {
     "odenet": Case(DIGITS, (0, 1, 2, 3, 4)),
-    "resnet-1": Case(replace(DIGITS, network="resnet", blocks=1), (0, 1, 2, 3, 4)),
-    "none": Case(replace(DIGITS, network="none"), (0, 1, 2, 3, 4)),
+    "resnet-1": Case(replace(DIGITS, network="resnet", blocks=1)),
 }
 
 _TRIAL = replace(DIGITS, epochs=4, validation=1 / 6)
@@ -93,7 +92,6 @@ TABLE_1: dict[str, tuple[str, str]] = {
 NAMES = {
     "odenet": "ODE-Net, one step of RK4",
     "resnet-1": "one residual block",
-    "none": "stem and head alone",
 }
 
 

@@ -1,0 +1,139 @@
+"""The study of photographs with a modern recipe: its choices, its tables, and what the page claims."""
+
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+
+from odelib.records import RESULTS, pack_bits
+from odelib.studies import STUDIES, modern, photos
+from odelib.studies.summary import held_out
+
+STUDY = STUDIES["cifar10-modern"]
+BEFORE = STUDIES["cifar10-full"]
+
+
+@pytest.fixture(scope="module")
+def runs():
+    return STUDY.runs()
+
+
+def ending(run, accuracy, seed=0, wrong=()):
+    """The run with another seed, ended with this test accuracy in percent, with these images wrong."""
+    last = replace(run.last, test_accuracy=accuracy / 100, train_accuracy=0.95, validation_accuracy=None)
+    bits = torch.zeros(10_000, dtype=torch.bool)
+    bits[list(wrong)] = True
+    return replace(run, config=replace(run.config, seed=seed), metrics=(last,), wrong=pack_bits(bits))
+
+
+@pytest.fixture
+def made_up(runs):
+    """Two seeds of each network: the control is half a point better, by fifty images that `small` alone gets wrong."""
+    one = runs["tied-2"][0]
+    return {
+        **runs,
+        "small": [ending(one, 88.0, 0, range(1200)), ending(one, 88.4, 1, range(1160))],
+        "tied-2": [ending(one, 88.5, 0, range(1150)), ending(one, 88.9, 1, range(1110))],
+        "assignment": [ending(one, 86.0), ending(one, 87.0, 1)],
+    }
+
+
+# The protocol
+
+
+def test_nothing_is_missing():
+    assert STUDY.missing() == []
+
+
+def test_choices_are_made_by_held_out_images_alone(runs):
+    for case in photos.CHOICES | photos.CONTROL_CHOICES:
+        (run,) = runs[case]
+        assert round(run.config.validation * 50_000) == photos.HELD_OUT
+        assert all(m.test_accuracy is None for m in run.metrics)
+
+
+def test_what_is_trained_is_what_the_rule_chose(runs):
+    """Of the recipe every change that was better by over half a point, with half of the rate for half of the batch."""
+    baseline, network = photos.CHOICES["choice-baseline"], photos.NETWORKS["small"].config
+    bound = 100 * held_out(runs["choice-baseline"]) + photos.TAKEN
+    taken = {case for case in photos.CHOICES if 100 * held_out(runs[case]) > bound}
+    assert {"choice-lr-0.8", "choice-weight-decay-0.001", "choice-label-smoothing-0.1"} <= taken
+    options = {name: value for name, value in vars(network).items() if value != vars(baseline)[name]}
+    assert options == {
+        "batch_size": 256, "weight_decay": 1e-3, "label_smoothing": 0.1, "epochs": 40, "validation": 0.0,
+    }  # fmt: skip
+    assert network.lr / network.batch_size == photos.CHOICES["choice-lr-0.8"].lr / baseline.batch_size
+    left = taken - {"choice-lr-0.8", "choice-weight-decay-0.001", "choice-label-smoothing-0.1"}
+    assert left <= {"choice-rk4"}, left  # which was not finished in time
+
+
+def test_networks_differ_in_their_blocks_or_their_shape_alone():
+    small, tied, assignment = (photos.NETWORKS[case].config for case in ("small", "tied-2", "assignment"))
+
+    def options(one, other):
+        return {name for name, value in vars(one).items() if value != vars(other)[name]}
+
+    assert options(small, tied) == {"network", "blocks", "tied", "library", "method"}
+    assert options(small, assignment) == {"stem", "scales", "link", "zero_start", "method"}
+    shape = ("network", "stem", "width", "groups", "scales", "time", "norm", "activation", "order", "library", "method")
+    assert all(getattr(assignment, name) == getattr(modern.DIGITS, name) for name in shape)
+
+
+def test_networks_are_no_larger_than_a_resnet_20(runs):
+    for case in photos.NAMES:
+        assert runs[case][0].parameters <= 272_000
+
+
+# Tables and numbers
+
+
+def test_the_table_of_networks_has_an_interval_over_seeds(made_up):
+    header, rows = photos.accuracy_table(made_up)
+    assert [row[0] for row in rows] == list(photos.NAMES.values()) and len(header) == 6
+    half = 12.7062 * 0.2828 / 2**0.5  # Student's t with one degree of freedom
+    assert rows[0][1:4] == ["88.20 (88.00 to 88.40)", f"{88.2 - half:.2f} to {88.2 + half:.2f}", "95.0 (95.0 to 95.0)"]
+    assert rows[2][-1] == 2
+
+
+def test_the_table_of_choices_has_both_networks_beside_their_baselines(runs):
+    header, rows = photos.choices_table(runs)
+    found = {name: cells for name, *cells in rows}
+    base = 100 * held_out(runs["choice-baseline"])
+    assert found["baseline"][0] == f"{base:.2f}" and len(header) == 3
+    assert found["euler"][1] == found["link-res"][1] == "–"
+    gain = 100 * held_out(runs["choice-tied-2-lr-0.8"]) - 100 * held_out(runs["choice-tied-2-baseline"])
+    assert found["lr-0.8"][1].endswith(f"(+{gain:.2f})")
+    assert set(found) == {case.removeprefix("choice-") for case in photos.CHOICES}
+
+
+def test_numbers_pair_the_networks_by_seed_and_by_image(made_up):
+    said = photos.numbers(made_up, BEFORE.runs())
+    assert said["small"] == "88.20 (88.00 to 88.40)" and said["seeds"] == "2"
+    assert said["against"] == "−0.50 (−0.50 to −0.50)"
+    assert said["by-image"] == "−0.50, −0.50" and said["apart"] == "2"
+    assert said["se"] == "0.32" and said["epochs"] == "40"
+
+
+def test_the_page_asks_for_numbers_that_there_are(runs):
+    page = (RESULTS.parent / "records.md").read_text(encoding="utf-8")
+    asked = set(re.findall(r"{glue:text}`records-photos-([^`]+)`", page))
+    assert asked == set(photos.numbers(runs, BEFORE.runs()))
+
+
+# What the page claims
+
+
+def test_few_groups_cost_more_than_any_other_change(runs):
+    gains = {case: held_out(runs[case]) - held_out(runs["choice-baseline"]) for case in photos.CHOICES}
+    few = {case for case, config in photos.CHOICES.items() if config.groups < 32}
+    assert few == {"choice-groups-8", "choice-growth-2", "choice-scales-3"}
+    assert max(gains[case] for case in few) < 4 * min(gains[case] for case in gains if case not in few) < 0
+    tied = {case: held_out(runs[case]) for case in photos.CONTROL_CHOICES}
+    assert tied["choice-tied-2-baseline"] - tied["choice-tied-2-groups-8"] > 0.05
+
+
+def test_solvers_differ_by_less_than_groups(runs):
+    baseline = held_out(runs["choice-baseline"])
+    solvers = [abs(held_out(runs[f"choice-{name}"]) - baseline) for name in ("euler", "rk4")]
+    assert max(solvers) < 0.2 * (baseline - held_out(runs["choice-groups-8"]))
