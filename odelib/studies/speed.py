@@ -199,9 +199,17 @@ def numbers(runs: Runs) -> dict[str, str]:
     for name in ("products", "torchdiffeq", "resnet-1", "quick-resnet-1"):
         there = seconds_to_goal(runs[f"to-99-{name}"])
         found[f"reached-{name}"] = f"{len(there)} of {len(runs[f'to-99-{name}'])}"
-        found[f"minutes-{name}"] = f"{mean(there) / 60:.1f}" if there else "–"
+        found[f"minutes-{name}"] = f"{mean(there) / 60:.1f}"
+    two, quick, torchdiffeq = (mean(seconds_to_goal(runs[f"to-99-{n}"])) for n in ("products", "quick", "torchdiffeq"))
+    needed = script_seconds(runs, _hardware(runs["to-99-quick"]))
     return {
         **found,
+        "script-counted": f"{needed / 60:.1f}",
+        "recipe-share": f"{needed / torchdiffeq:.1f}",
+        "solver-share": f"{torchdiffeq / two:.1f}",
+        "quick-share": f"{two / quick:.1f}",
+        "minutes-quick": f"{quick / 60:.1f}",
+        "two-epochs-sooner": f"{sooner(runs, 'to-99-products'):.1f}",
         "script-epochs": str(len(script.metrics)),
         "script-minutes": f"{sum(minutes):.0f}",
         "script-best": f"{100 * (best.test_accuracy or 0):.2f}",
