@@ -98,7 +98,7 @@ def error_by_epoch(groups: Mapping[str, Mapping[str, Sequence[Run]]]) -> Figure:
         column[1].set_xlabel("epoch")
     axes[0, 0].set(ylabel="training error (%)")
     axes[1, 0].set(ylabel="test error (%)")
-    beyond_digits = [5, 10, 15, 20, 30, 50, 80]
+    beyond_digits: list[float] = [5, 10, 15, 20, 30, 50, 80]
     for row, ticks in zip(axes, ([0.1, 0.2, 0.5, 1, 2, 3], [0.3, 0.4, 0.6, 0.8, 1, 1.5, 2, 3])):
         _plain_ticks(row[0], ticks + beyond_digits)
     return figure
