@@ -123,6 +123,12 @@ def test_the_front_page_compares_errors_of_both_recipes(runs):
     assert said["modern-before-runs"] == "2 and 1"
 
 
+def test_the_front_page_compares_blocks_on_larger_maps(runs):
+    one = runs["choice-crop"][0]
+    said = findings.of_larger_maps({"small": [ending(one, 12.0), ending(one, 11.0)], "tied-2": [ending(one, 11.0)]})
+    assert said == {"maps-small": "88.5 (88.0 to 89.0)", "maps-tied-2": "89.0", "maps-runs": "1"}
+
+
 def test_the_front_page_tells_of_the_short_study_only_while_the_ode_net_is_ahead_with_every_seed():
     full, tuning = STUDIES["cifar10-full"].runs(), STUDIES["cifar10-tuning"].runs()
     said = findings.of_photographs(full, tuning)

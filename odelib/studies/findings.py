@@ -70,6 +70,15 @@ def of_recipes(modern: Runs, five_epochs: Runs) -> dict[str, str]:
     }
 
 
+def of_larger_maps(runs: Runs) -> dict[str, str]:
+    """Of the modern recipe on CIFAR-10: ODE blocks on larger maps, and residual blocks in their places."""
+    cases = ("small", "tied-2")
+    return {
+        **{f"maps-{case}": accuracy(runs[case], digits=1) for case in cases},
+        "maps-runs": str(min(len(runs[case]) for case in cases)),
+    }
+
+
 def of_speed(record: Benchmark) -> dict[str, str]:
     """Of the training step, on one thread."""
     return {
