@@ -75,7 +75,7 @@ _TIED = replace(_RECIPE, **_SHAPE, **_NO_ODE, tied=True, blocks=2)
 NETWORKS: dict[str, Case] = {
     "small": Case(replace(_SMALL, **_CHOSEN), _THREE),
     "tied-2": Case(replace(_TIED, **_CHOSEN), _THREE),
-    "assignment": Case(replace(_RECIPE, **_CHOSEN), (0, 1)),
+    "assignment": Case(replace(_RECIPE, **_CHOSEN), _THREE),
 }
 
 _CHANGES: dict[str, dict[str, Any]] = {
