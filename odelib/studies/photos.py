@@ -54,6 +54,7 @@ from odelib.studies.summary import (
     at_the_end,
     final,
     held_out,
+    mean,
     mean_and_range,
     signed,
     standard_error,
@@ -231,8 +232,13 @@ def numbers(runs: Runs, before: Runs) -> dict[str, str]:
         "choice-se": f"{100 * standard_error(held_out(runs['choice-baseline']), HELD_OUT):.2f}",
         "taken": f"{TAKEN:g}",
         "epochs": str(_CHOSEN["epochs"]),
-        **{f"wanted-{case}": wanted for case, wanted in WANTED.items()},
+        **{f"wanted-{case}": f"{wanted} % ({_fate(found[case], float(wanted))})" for case, wanted in WANTED.items()},
     }
+
+
+def _fate(values: Sequence[float], wanted: float) -> str:
+    missing = wanted - mean(values)
+    return f"missed by {missing:.1f} points" if missing > 0 else "reached"
 
 
 def _with_interval(interval: Sequence[float]) -> str:
