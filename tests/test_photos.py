@@ -120,6 +120,7 @@ def test_numbers_pair_the_networks_by_seed_and_by_image(made_up):
         and said["epochs"] == "40"
         and said["wanted-small"] == "90 % (missed by 1.4 points)"
     )
+    assert said["gain-euler"].startswith("−0.") and said["fate-of-rk4"].startswith("would ")
     better = {**close, "assignment": [ending(one[0], 87.0)] * 2}
     assert photos.numbers(better, BEFORE.runs())["wanted-assignment"] == "87 % (reached)"
 

@@ -219,7 +219,10 @@ def numbers(runs: Runs, before: Runs) -> dict[str, str]:
         name: [signed([100 * (held_out(runs[f"choice-{n}"]) - held_out(runs[f"choice-tied-2-{n}"]))], 2) for n in names]
         for name, names in (("ahead", ("lr-0.2", "baseline", "lr-0.8")), ("groups", ("groups-8",)))
     }
+    gain = {n: 100 * (held_out(runs[f"choice-{n}"]) - held_out(runs["choice-baseline"])) for n in ("euler", "rk4")}
     return {
+        **{f"gain-{name}": signed([points], 2) for name, points in gain.items()},
+        "fate-of-rk4": "would have been" if gain["rk4"] > TAKEN else "would not have been",
         **{f"{case}": mean_and_range(values) for case, values in found.items()},
         "seeds": str(len(found["small"])),
         "before": accuracy(before["odenet"], digits=2),
