@@ -118,7 +118,7 @@ def test_numbers_pair_the_networks_by_seed_and_by_image(made_up):
     assert (
         said["by-image"].startswith("−0.10 (−0.2")
         and said["epochs"] == "40"
-        and said["wanted-small"] == "90 % (missed by 1.4 points)"
+        and said["wanted-small"] == "90 % (missed by 1.3 points)"
     )
     assert said["gain-euler"].startswith("−0.") and said["fate-of-rk4"].startswith("would ")
     better = {**close, "assignment": [ending(one[0], 87.0)] * 2}

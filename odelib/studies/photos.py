@@ -38,7 +38,7 @@ History, by the commits and the times at which the records say that runs began (
   for the rest, so that there is no record of it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -197,10 +197,13 @@ def choices_table(runs: Runs) -> Table:
     for name in _CHANGES:
         row: list[object] = [name]
         for reached in found:
-            gain = "" if name == "baseline" else f" ({signed([reached[name] - reached['baseline']], 2)})"
-            row += [f"{reached[name]:.2f}{gain}"] if name in reached else ["–"]
+            row.append(f"{reached[name]:.2f}{_gain(reached, name)}" if name in reached else "–")
         rows.append(row)
     return ["change", "ODE blocks, % (points)", "residual blocks, % (points)"], rows
+
+
+def _gain(reached: Mapping[str, float], name: str) -> str:
+    return "" if name == "baseline" else f" ({signed([reached[name] - reached['baseline']], 2)})"
 
 
 def numbers(runs: Runs, before: Runs) -> dict[str, str]:
