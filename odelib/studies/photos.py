@@ -174,7 +174,7 @@ def accuracy_table(runs: Runs) -> Table:
                 accuracy(runs[case]),
                 f"{low:.2f} to {high:.2f}",
                 WANTED.get(case, "–"),
-                accuracy(runs[case], "train_accuracy", 1),
+                f"{100 * at_the_end(runs[case], 'train_accuracy'):.1f}",
                 f"{runs[case][0].parameters:,}",
                 len(runs[case]),
             ]
