@@ -175,3 +175,21 @@ def test_the_control_has_as_many_convolutions_and_slightly_fewer_weights(runs):
 def test_the_other_shape_is_ahead_of_the_assignments_with_every_seed_and_both_of_the_earlier_recipe(runs):
     small, assignment = (photos.accuracies(runs[case]) for case in ("small", "assignment"))
     assert min(small) > max(assignment) > min(assignment) > 100 * max(final(BEFORE.runs()["odenet"]))
+
+
+def test_with_few_groups_fewer_of_the_training_images_are_right_too(runs):
+    for kind in ("", "tied-2-"):
+        few, many = (runs[f"choice-{kind}{name}"][0].last.train_accuracy for name in ("groups-8", "baseline"))
+        assert few < many - 0.05
+
+
+def test_training_errors_fall_faster_again_at_the_end(runs):
+    for case in photos.NAMES:
+        errors = [sum(1 - run.metrics[i].train_accuracy for run in runs[case]) for i in (14, 24, 34, 39)]
+        assert (errors[3] / errors[2]) ** (1 / 5) < (errors[1] / errors[0]) ** (1 / 10)
+
+
+def test_the_networks_with_an_ode_alone_went_on_elsewhere(runs):
+    for case in photos.NAMES:
+        for run in runs[case]:
+            assert "H200" in run.environment.hardware and bool(run.later) == (case != "tied-2")

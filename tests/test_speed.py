@@ -544,3 +544,14 @@ def test_our_best_recipe_gets_there_with_every_seed_sooner_and_a_residual_block_
     assert speed.race(runs) > 4
     found = speed.numbers(runs)
     assert float(found["minutes-resnet-1"]) < float(found["minutes-products"])
+
+
+def test_two_epochs_by_products_stay_below_the_bar_and_end_well_above_99(one, two, runs):
+    (bar,) = savings.goals(one, two, 1.0)[-1].bars
+    assert speed.sooner(runs, "to-99-products") < bar
+    assert min(run.last.test_accuracy for run in runs["to-99-products"]) > 0.992
+
+
+def test_on_two_threads_the_quartiles_of_equal_steps_and_products_overlap(two):
+    grid, fast = (only(two.rows, case=case).quartiles for case in (GRID, FAST))
+    assert grid[0] <= fast[2] and fast[0] <= grid[2]

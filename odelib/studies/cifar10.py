@@ -69,7 +69,7 @@ from odelib.records import Run
 from odelib.shapes import Int64
 from odelib.studies.statistics import apart_share_interval
 from odelib.studies.study import Case, Study
-from odelib.studies.summary import Runs, Table, accuracy, at_the_end, final, only, signed
+from odelib.studies.summary import Runs, Table, accuracy, at_the_end, final, only, signed, with_interval
 
 BASE = Config(
     dataset="cifar10",
@@ -253,7 +253,7 @@ def compared_table(runs: Runs) -> Table:
     rows = []
     for one, other in COMPARED.values():
         found = compared(runs, one, other)
-        cells = [f"{signed([middle])} ({signed([low])} to {signed([high])})" for middle, low, high in found]
+        cells = [with_interval(interval, 1) for interval in found]
         stands = all(low > 0 for _, low, _ in found) or all(high < 0 for *_, high in found)
         rows.append([f"{NETWORKS[one]} − {NETWORKS[other]}", *cells, "yes" if stands else "no"])
     return ["test accuracy, points", "seed 0", "seed 1", "stands"], rows

@@ -29,12 +29,14 @@ from odelib.studies.summary import (
     mean,
     mean_and_range,
     signed,
+    with_interval,
 )
 
 _MNIST = Config(dataset="mnist", epochs=5)
 _FOUR_STEPS: dict[str, Any] = {"step_size": 0.25}
 _THREE = (0, 1, 2)
 _ONE = ("adjoint-rk4-4", "adjoint-euler-4", "seminorm-dopri5")  # of these one seed
+
 CASES: dict[str, Config] = {
     "direct-dopri5": _MNIST,
     "adjoint-dopri5": replace(_MNIST, gradient="adjoint"),
@@ -155,8 +157,7 @@ def difference(values: Sequence[float], others: Sequence[float]) -> str:
     """The mean of `values` minus `others`, paired, in points, with its 95 % interval over the seeds if there is one."""
     if len(values) < 2:
         return f"{signed([values[0] - others[0]], 2)} (one seed)"
-    middle, low, high = (signed([x], 2) for x in paired_seeds_interval(values, others))
-    return f"{middle} ({low} to {high})"
+    return with_interval(paired_seeds_interval(values, others))
 
 
 def dose_table(runs: Runs, errors: GradientError) -> Table:

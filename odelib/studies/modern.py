@@ -43,7 +43,17 @@ from odelib.records import Run, unpack_bits
 from odelib.studies import mnist
 from odelib.studies.statistics import paired_share_interval, seeds_interval, share_interval
 from odelib.studies.study import Case, Study
-from odelib.studies.summary import Runs, Table, final, held_out, mean, mean_and_range, signed, standard_error
+from odelib.studies.summary import (
+    Runs,
+    Table,
+    final,
+    held_out,
+    mean,
+    mean_and_range,
+    signed,
+    standard_error,
+    with_interval,
+)
 
 DIGITS = PRESETS["odenet-mnist-modern"]
 NETWORKS: dict[str, Case] = {
@@ -188,7 +198,6 @@ def numbers(runs: Runs, five_epochs: Runs, cross: CrossSolver, hard: HardImages)
     low, high = share_interval(mean(found["odenet"]) / 100, TEST_IMAGES)
     other, wrong = (unpack_bits(runs[case][0].wrong or "") for case in ("resnet-1", "odenet"))
     against = paired_share_interval(other, wrong)
-    middle, least, most = (signed([100 * share], 2) for share in against)
     said = {
         "five-epochs": mean_and_range(errors(five_epochs["direct-rk4"])),
         "paper": next(error for _, network, _, error, _ in PUBLISHED if network.startswith("ODE-Net: ")),
@@ -198,7 +207,7 @@ def numbers(runs: Runs, five_epochs: Runs, cross: CrossSolver, hard: HardImages)
         "interval": f"{100 * low:.2f} to {100 * high:.2f}",
         "error-resnet-1": mean_and_range(found["resnet-1"]),
         "seeds-resnet-1": str(len(found["resnet-1"])),
-        "against-resnet-1": f"{middle} ({least} to {most})",
+        "against-resnet-1": with_interval(100 * share for share in against),
         "hard": str(len(hard.rows)),
         "hard-networks": str(len(hard.networks)),
         "minutes": f"{mean(m.seconds for run in runs['odenet'] for m in run.metrics) / 60:.1f}",

@@ -44,8 +44,9 @@ from typing import Any
 
 from odelib.config import Config
 from odelib.records import Run, unpack_bits
+from odelib.studies import mnist
 from odelib.studies.modern import DIGITS
-from odelib.studies.statistics import paired_seeds_interval, paired_share_interval, seeds_interval
+from odelib.studies.statistics import paired_share_interval, seeds_interval
 from odelib.studies.study import Case, Study
 from odelib.studies.summary import (
     Runs,
@@ -58,6 +59,7 @@ from odelib.studies.summary import (
     mean_and_range,
     signed,
     standard_error,
+    with_interval,
 )
 
 # What CHOICES chose, for batches of 256, to which half of the rate belongs.
@@ -218,22 +220,24 @@ def numbers(runs: Runs, before: Runs) -> dict[str, str]:
     by_image = [paired_share_interval(one, other) for one, other in zip(wrong["small"], wrong["tied-2"])]
     if any(low > 0 or high < 0 for _, low, high in by_image):
         raise ValueError("ODE blocks and residual blocks are told apart")
-    short = {
-        name: [signed([100 * (held_out(runs[f"choice-{n}"]) - held_out(runs[f"choice-tied-2-{n}"]))], 2) for n in names]
-        for name, names in (("ahead", ("lr-0.2", "baseline", "lr-0.8")), ("groups", ("groups-8",)))
-    }
-    gain = {n: 100 * (held_out(runs[f"choice-{n}"]) - held_out(runs["choice-baseline"])) for n in ("euler", "rk4")}
+
+    def ahead(change: str, other: str) -> float:
+        """Of `small` with a change over another choice, in points."""
+        return 100 * (held_out(runs[f"choice-{change}"]) - held_out(runs[f"choice-{other}"]))
+
+    rates = ("lr-0.2", "baseline", "lr-0.8")
+    gain = {name: ahead(name, "baseline") for name in ("euler", "rk4")}
     return {
         **{f"gain-{name}": signed([points], 2) for name, points in gain.items()},
         "fate-of-rk4": "would have been" if gain["rk4"] > TAKEN else "would not have been",
-        **{f"{case}": mean_and_range(values) for case, values in found.items()},
+        **{case: mean_and_range(values) for case, values in found.items()},
         "seeds": str(len(found["small"])),
         "before": accuracy(before["odenet"], digits=2),
         "before-epochs": str(len(before["odenet"][0].metrics)),
-        "against": _with_interval(paired_seeds_interval(found["small"], found["tied-2"])),
-        "by-image": ", ".join(_with_interval([100 * x for x in interval]) for interval in by_image),
-        "short-ahead": ", ".join(short["ahead"]),
-        "short-groups": short["groups"][0],
+        "against": mnist.difference(found["small"], found["tied-2"]),
+        "by-image": ", ".join(with_interval(100 * share for share in interval) for interval in by_image),
+        "short-ahead": ", ".join(signed([ahead(rate, f"tied-2-{rate}")], 2) for rate in rates),
+        "short-groups": signed([ahead("groups-8", "tied-2-groups-8")], 2),
         "se": f"{100 * standard_error(at_the_end(runs['small']), TEST_IMAGES):.2f}",
         "choice-se": f"{100 * standard_error(held_out(runs['choice-baseline']), HELD_OUT):.2f}",
         "taken": f"{TAKEN:g}",
@@ -245,8 +249,3 @@ def numbers(runs: Runs, before: Runs) -> dict[str, str]:
 def _fate(values: Sequence[float], wanted: float) -> str:
     missing = wanted - mean(values)
     return f"missed by {missing:.1f} points" if missing > 0 else "reached"
-
-
-def _with_interval(interval: Sequence[float]) -> str:
-    middle, low, high = (signed([x], 2) for x in interval)
-    return f"{middle} ({low} to {high})"

@@ -65,6 +65,12 @@ def signed(values: Sequence[float], digits: int = 1) -> str:
     return middle if len(values) == 1 else f"{middle} ({least} to {most})"
 
 
+def with_interval(interval: Iterable[float], digits: int = 2) -> str:
+    """A value and the ends of its interval, (value, low, high): `−0.50 (−1.00 to +0.00)`."""
+    middle, low, high = (signed([x], digits) for x in interval)
+    return f"{middle} ({low} to {high})"
+
+
 def standard_error(accuracy: float, images: int = 10_000) -> float:
     """The binomial standard error of an accuracy that was measured once on so many images; both are shares."""
     return (accuracy * (1 - accuracy) / images) ** 0.5
