@@ -17,6 +17,7 @@ from odelib.measurements.stop_times import (
     along,
     average_precision,
     early_exit,
+    last_block,
     linear_probe,
     measure_stop_times,
     pieces,
@@ -85,9 +86,27 @@ def test_residual_blocks_are_places_to_stop_and_no_block_has_one_place(cases, ti
     assert nfe == [0] and logits.shape == (1, 2, 10)
 
 
+def test_of_a_chain_the_last_block_is_read_behind_the_others_as_they_were_trained(cases, tiny):
+    model = build(replace(cases["euler"], scales=2), tiny).eval()
+    before, block = last_block(model)
+    assert block is model.block[-1] and [*before] == [*model.block[:-1]]
+    z = torch.randn(2, 4, 14, 14)
+    with torch.no_grad(), count_evaluations(model) as whole:
+        end = model.block(z)
+    assert whole.n == 2  # one step of Euler in each
+    block.solver = Solver("rk4", step_size=1 / STEPS)
+    with torch.no_grad():
+        start = before(z)
+    nfe, _, logits = along(model, [start], "rk4")
+    assert nfe[-1] == 4 * STEPS and start.shape[-1] == 7
+    torch.testing.assert_close(logits[-1], model.head(block(start)))
+    torch.testing.assert_close(logits[0], model.head(start))
+    assert not torch.allclose(logits[-1], model.head(end))
+
+
 def test_other_blocks_are_refused(cases, tiny):
-    with pytest.raises(RecordError, match="stop times are those of networks with one ODE block, with residual blocks"):
-        pieces(build(replace(cases["rk4"], scales=2), tiny).block, "rk4")
+    with pytest.raises(RecordError, match="stop times are those of networks that end with an ODE block, of residual"):
+        pieces(build(replace(cases["resnet"], scales=2, link="conv"), tiny).block, "rk4")
 
 
 # Exits

@@ -37,7 +37,7 @@ class Stop:
     seed: int
     method: str  # which takes the steps, or `BLOCKS`
     at: float  # share of the way: t, or the share of the residual blocks
-    nfe: int  # evaluations of f until there, or residual blocks
+    nfe: int  # evaluations of f until there, in the last block alone, or residual blocks
     accuracy: float  # share of the test images
 
 
@@ -83,6 +83,14 @@ class StopTimes(Record):
     readings: tuple[Reading, ...]
 
 
+def last_block(model: ImageClassifier) -> tuple[nn.Module, nn.Module]:
+    """What leads from the stem to the block that is read, and that block: of a chain, the last ODE block."""
+    block = model.block
+    if isinstance(block, nn.Sequential) and isinstance(block[-1], ODEBlock):
+        return block[:-1], block[-1]
+    return nn.Identity(), block
+
+
 def pieces(block: nn.Module, method: str) -> list[nn.Module]:
     """The block in pieces, behind each of which its state can be read.
 
@@ -94,7 +102,7 @@ def pieces(block: nn.Module, method: str) -> list[nn.Module]:
     if isinstance(block, nn.Sequential) and all(isinstance(part, ResBlock) for part in block):
         return list(block)
     if not isinstance(block, ODEBlock):
-        raise RecordError("stop times are those of networks with one ODE block, with residual blocks, or with none")
+        raise RecordError("stop times are those of networks that end with an ODE block, of residual blocks, or of none")
     times = [block.t0 + (block.t1 - block.t0) * k / STEPS for k in range(STEPS + 1)]
     return [ODEBlock(block.f, Solver(method), t0=a, t1=b) for a, b in pairwise(times)]
 
@@ -105,10 +113,10 @@ def along(
 ) -> tuple[list[int], Float[Tensor, "t n c"], Float[Tensor, "t n classes"]]:
     """NFE until each place of `pieces` (a residual block counts as one), the features there, and the head's logits.
 
-    `starts` are batches of states before the block, which is the first place; a network without a block has no other.
-    Features are what the last layer reads.
+    `starts` are batches of states before the last block, which is the first place; a network without a block has no
+    other. Features are what the last layer reads.
     """
-    path = pieces(model.block, method)
+    path = pieces(last_block(model)[1], method)
     nfe, features = [0], []
     for start in starts:
         nfe, states = [0], [start]
@@ -185,7 +193,7 @@ def measure_stop_times(
     train_images: int = TRAIN_IMAGES,
     queries: int = QUERIES,
 ) -> StopTimes:
-    """Read every network of the study whose weights are at hand at every place of `pieces`.
+    """Read every network of the study whose weights are at hand at every place of `pieces` in its last block.
 
     `images` are the first so many of the test set, all of them if it is None, of which the first `queries` look for
     their class among the others; `train_images` are the first of the training set. The states of the first method are
@@ -199,9 +207,12 @@ def measure_stop_times(
     exits: list[Exit] = []
     readings: list[Reading] = []
     for case, seed, model in subject.networks():
+        before, block = last_block(model)
         with torch.no_grad():
-            starts = [[model.stem(model.normalize(x)) for x, _ in batches(data, EVALUATED_AT_ONCE)] for data in sets]
-        solved = isinstance(model.block, ODEBlock)
+            starts = [
+                [before(model.stem(model.normalize(x))) for x, _ in batches(data, EVALUATED_AT_ONCE)] for data in sets
+            ]
+        solved = isinstance(block, ODEBlock)
         for method in methods if solved else (BLOCKS,):
             nfe, features, logits = along(model, starts[0], method)
             confidence, answers = logits.softmax(dim=2).max(dim=2)
@@ -225,5 +236,6 @@ def measure_stop_times(
     return StopTimes(environment, len(test), len(train), queries, tuple(stops), tuple(exits), tuple(readings))
 
 
+_STUDIES = ("mnist-gradients", "cifar10-modern")
 _SMALL = {"methods": ("rk4",)}
-MEASUREMENT = Measurement(StopTimes, measure_stop_times, __name__, studies=("mnist-gradients",), small=_SMALL)
+MEASUREMENT = Measurement(StopTimes, measure_stop_times, __name__, studies=_STUDIES, small=_SMALL)
