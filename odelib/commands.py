@@ -211,6 +211,7 @@ class Study:
     shard: str | None = None  # such as 2/3: every third run, beginning with the second, so that three processes share
     status: bool = False  # only list what is there, what is missing, and what was measured by other code
     measure: str | None = None  # what to measure, such as timing; while timing, nothing else should run on the machine
+    images: int | None = None  # how many to measure on, where a measurement can be told; a record says how many it took
     confirm: bool = False  # repeat a small part of that measurement, to show that the code of today makes the same
     out: Path | None = None  # folder that holds a folder for each study; by default book/results of the clone
     data: Path | None = None  # where full data sets are kept
@@ -226,6 +227,8 @@ class Study:
         study, out, device = find_study(self.name), _results(self.out), _device(self.device)
         if self.confirm and not self.measure:
             raise OptionError("--confirm wants a measurement; add --measure and its name")
+        if self.images is not None and (self.confirm or not self.measure):
+            raise OptionError("--images belongs to a new measurement; take it with --measure and without --confirm")
         if self.measure is None:
             self._train(study, out, device)
             return
@@ -237,7 +240,7 @@ class Study:
         if self.confirm:
             _report(study.confirm(self.measure, self.data, path, device), path)
         else:
-            study.measure(self.measure, self.data, path, device)
+            study.measure(self.measure, self.data, path, device, self.images)
             print(f"{self.measure}: record {path}", flush=True)
 
     def _train(self, study: "studies.Study", out: Path, device: "torch.device") -> None:

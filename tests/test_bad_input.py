@@ -427,6 +427,11 @@ def rows():
         yield f"{study} --shard {shard}", f"--shard must be such as 2/3, the second of three, got '{shard}'"
     yield f"{study} --shard 1/2 --measure timing", "--measure measures all cases at once"
     yield f"{study} --confirm", "--confirm wants a measurement; add --measure and its name"
+    for alone in ("--images 5", "--measure inference --confirm --images 5"):
+        yield f"{study} {alone}", "--images belongs to a new measurement; take it with --measure and without --confirm"
+    yield f"{study} --measure timing --images 5", "'timing' takes no number of images; of this study these do: loss"
+    yield "study cifar10-full --measure confusion --images 5", "of this study these do: none"
+    yield f"{study} --measure inference --images 0", "images must be positive, got 0"
     for option in ("batch-size", "rounds", "images", "threads"):
         yield f"benchmark a --{option} 0", f"{option.replace('-', '_')} must be positive, got 0"
     yield f"benchmark a --threads {2**40}", "threads must be at most the "

@@ -251,6 +251,16 @@ def test_a_small_part_of_times_has_as_many_rounds():
     assert "rounds" not in MEASUREMENTS["timing"].small | MEASUREMENTS["benchmark"].small
 
 
+def test_a_record_of_fewer_images_is_confirmed_with_as_many(study, tmp_path):
+    assert command(tmp_path, "loss-scale", "--images", "2") == 0
+    path = tmp_path / "mnist-gradients" / "loss-scale.json"
+    record = MEASUREMENTS["loss-scale"].record.load(path)
+    assert record.images == 2
+    assert command(tmp_path, "loss-scale", "--confirm") == 0
+    confirmed = MEASUREMENTS["loss-scale"].record.load(path)
+    assert len(confirmed.environment.confirmed) == 1 and confirmed.images == 2
+
+
 def test_what_was_not_measured_cannot_be_confirmed(study, tmp_path, capsys):
     assert command(tmp_path, "memory", "--confirm") == 2
     assert "memory.json cannot be read (No such file or directory)" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from inspect import signature
 from pathlib import Path
 
 import torch
@@ -112,28 +113,45 @@ class Study:
             network, _ = load_weights(weights)
         return Subject(configs, data, device, folder, network)
 
-    def measure(self, name: str, data_root: Path | None, path: Path, device: torch.device) -> Record:
+    def measure(
+        self, name: str, data_root: Path | None, path: Path, device: torch.device, images: int | None = None
+    ) -> Record:
         """Make a measurement and keep its record at `path`, beside which the weights of the cases lie.
 
-        Raises RecordError when there is a record, and OptionError when the measurement does not belong to the study.
+        `images` takes the place of the measurement's own number of images. Raises RecordError when there is a record,
+        and OptionError when the measurement does not belong to the study, or has no number of images.
         """
         self._must_measure(name)
+        options = {} if images is None else {"images": images}
+        if options and not _counts_images(name):
+            able = ", ".join(other for other in self.measurements if _counts_images(other)) or "none"
+            raise OptionError(f"measurement {name!r} takes no number of images; of this study these do: {able}")
+        if images is not None and images < 1:
+            raise OptionError(f"images must be positive, got {images}")
         if path.exists():
             raise RecordError(f"{path} holds this measurement; move it away to measure again, or confirm it")
         try_to_write(path)
-        record = MEASUREMENTS[name].measure(self.subject(path.parent, data_root, device))
+        record = MEASUREMENTS[name].measure(self.subject(path.parent, data_root, device), **options)
         record.save(path)
         return record
 
     def confirm(self, name: str, data_root: Path | None, path: Path, device: torch.device) -> list[str]:
         """Repeat a small part of a measurement, and note in its record that the code of today makes the same.
 
-        Where it does not, the record stays as it is, and what differs comes back, one sentence each.
+        As many images are taken as for the record. Where the figures differ, the record stays as it is, and what
+        differs comes back, one sentence each.
         """
         self._must_measure(name)
-        return MEASUREMENTS[name].confirm(path, self.subject(path.parent, data_root, device))
+        how = MEASUREMENTS[name]
+        options = {"images": getattr(how.record.load(path), "images")} if _counts_images(name) else {}  # noqa: B009
+        return how.confirm(path, self.subject(path.parent, data_root, device), **options)
 
     def _must_measure(self, name: str) -> None:
         if name not in self.measurements:
             has = f"it has {', '.join(self.measurements)}" if self.measurements else "it has none"
             raise OptionError(f"study {self.name} has no measurement {name!r}; {has}")
+
+
+def _counts_images(name: str) -> bool:
+    """Whether a measurement can be told how many images to take."""
+    return "images" in signature(MEASUREMENTS[name].measure).parameters
