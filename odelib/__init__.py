@@ -9,12 +9,13 @@ from importlib import import_module
 __version__ = "0.2.0"
 
 _HOMES = {
-    "config": ("PRESETS", "Config", "build"),
+    "config": ("Config", "build"),
     "data": ("Dataset", "Images", "Selection", "load_dataset", "prepare"),
     "errors": ("DataError", "Error", "Interrupted", "OptionError", "RecordError", "SolverError"),
     "models": ("ImageClassifier", "Network", "count_parameters"),
     "odeblock": ("ODEBlock", "Solver", "count_evaluations"),
     "odefunc": ("ODEfunc",),
+    "presets": ("PRESETS",),
     "records": ("Run", "load_weights"),
     "saved_bytes": ("count_saved_bytes",),
     "training": ("EpochMetrics", "Training", "evaluate", "fit"),

@@ -38,7 +38,8 @@ def _with_config(argv: list[str]):
     from tyro.conf import OmitArgPrefixes, arg
 
     from odelib import commands
-    from odelib.config import PRESETS, Config
+    from odelib.config import Config
+    from odelib.presets import PRESETS
 
     peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     peek.add_argument("--preset", nargs="?")

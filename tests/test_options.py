@@ -389,6 +389,19 @@ def test_the_options_of_a_config_are_words_for_a_shell(options, said):
     assert Config(**options).options() == said
 
 
+def test_the_networks_of_the_records_have_presets():
+    from odelib.studies import STUDIES
+
+    headlines = {
+        "odenet-mnist-modern": ("mnist-modern", "odenet"),
+        "odenet-cifar10-modern": ("cifar10-modern", "assignment"),
+        "odenet-cifar10-two-blocks": ("cifar10-modern", "small"),
+    }
+    assert {**headlines, "odenet-mnist": None}.keys() == PRESETS.keys()
+    for name, (study, case) in headlines.items():
+        assert STUDIES[study].runs()[case][0].config == PRESETS[name]
+
+
 def test_the_published_recipe_is_the_preset():
     """odenet_mnist.py's defaults: 160 epochs of batches of 128, SGD with momentum 0.9, tenths at 60, 100, 140."""
     config = PRESETS["odenet-mnist"]

@@ -9,7 +9,7 @@ from odelib.book import trajectory_figures as figures
 from odelib.measurements.inference import Inference, Inferences
 from odelib.measurements.robustness import BUDGETS, Attacked, Robustness
 from odelib.measurements.stop_times import Exit, Reading, Stop, StopTimes
-from odelib.studies import STUDIES, attacks, trajectory
+from odelib.studies import STUDIES, attacks, summary, trajectory
 
 STUDY = STUDIES["mnist-gradients"]
 ONE, OTHER = trajectory.ONE_NETWORK, trajectory.NOT_A_FLOW
@@ -94,8 +94,9 @@ def test_cases_come_in_the_order_of_their_names_and_are_counted(stops):
     assert trajectory.there(stops.exits, ("none", "resnet-6", ONE)) == ["resnet-6", ONE]
 
 
-def test_every_case_of_the_study_has_a_name():
-    assert set(trajectory.NAMES) == set(STUDY.cases)
+def test_every_case_has_a_name():
+    assert set(trajectory.NAMES) == {*STUDY.cases, *trajectory.PHOTOS}
+    assert set(trajectory.PHOTOS) <= set(STUDIES["cifar10-modern"].cases)
 
 
 def test_a_curve_has_the_mean_of_x_and_every_y(stops):
@@ -141,6 +142,56 @@ def test_the_numbers_of_the_stops(stops):
     assert (numbers["euler-best-at"], numbers["euler-best"], numbers["euler-end"]) == ("0.5", "90.0", "70.0")
     without = replace(stops, exits=tuple(row for row in stops.exits if row.case == ONE))
     assert trajectory.stop_numbers(without)["resnet"] == "not in this record"
+
+
+def test_what_is_read_where(stops):
+    header, rows = trajectory.reading_table(stops, [ONE])
+    assert header == ["network", "read by", "t = 0", "t = 0.5", "t = 1"]
+    assert rows[0] == ["dopri5, adjoint", "its own head", "19.5 (19.0 to 20.0)", "95.5 (95.0 to 96.0)",
+                       "98.5 (98.0 to 99.0)"]  # fmt: skip
+    assert [row[1] for row in rows[1:]] == ["a linear probe", "retrieval, symmetric", "retrieval, asymmetric"]
+    assert rows[3][3] == "42.5 (42.5 to 42.5)"
+
+
+@pytest.fixture(scope="module")
+def photographs(stops, inference):
+    """The two networks of photographs, each with two seeds: heads that are never sure, and a step that is its own."""
+
+    def as_photographs(row):
+        return [replace(row, case=case) for case in trajectory.PHOTOS]
+
+    of_one = [row for row in stops.stops if row.case == ONE]
+    exits = [
+        Exit(case, seed, "euler", threshold, nfe, accuracy)
+        for case in trajectory.PHOTOS
+        for seed in (0, 1)
+        for threshold, nfe, accuracy in ((0.5, 1.5, 0.7), (0.7, 2.5, 0.96), (0.95, 4.0, 0.99), (1.0, 4.0, 0.99))
+    ]
+    stops = replace(stops, exits=tuple(exits), stops=tuple(x for row in of_one for x in as_photographs(row)))
+    rows = [row for row in inference.rows if row.case == ONE]
+    other = [replace(row, seed=1, accuracy=row.accuracy - (0.01 if row.rtol else 0.0)) for row in rows]
+    return stops, replace(inference, rows=tuple(x for row in (*rows, *other) for x in as_photographs(row)))
+
+
+def test_the_numbers_of_photographs(photographs):
+    runs = STUDIES["cifar10-modern"].runs()
+    numbers = trajectory.photo_numbers(*photographs, runs)
+    assert (numbers["n"], numbers["sure"], numbers["asked"]) == ("2", "0.7", "1,000")
+    assert (numbers["small-exit-nfe"], numbers["small-full-nfe"], numbers["small-fixed-nfe"]) == ("2.5", "4", "3")
+    assert (numbers["small-exit"], numbers["small-eager"]) == ("96.0 (96.0 to 96.0)", "70.0 (70.0 to 70.0)")
+    assert (numbers["small-best-at"], numbers["small-best-gain"]) == ("1", "+0.0 (+0.0 to +0.0)")
+    # tight minus own: 99.00 − 98.901 and 98.00 − 98.901; RK4's is 99.00 in both
+    assert numbers["small-tight-minus-own"].startswith("−0.40 (")
+    assert numbers["assignment-tight-minus-own"].startswith("−0.50 (")
+    assert numbers["small-own-moved"] == "0.5 (0.5 to 0.5)"
+    assert numbers["small-trained"] == summary.accuracy(runs["small"], digits=1)
+
+
+def test_a_head_that_is_sure_of_photographs_is_news(photographs):
+    stops, inference = photographs
+    sure = tuple(replace(row, nfe=2.0) if row.threshold == trajectory.CAREFUL else row for row in stops.exits)
+    with pytest.raises(ValueError, match="ends photographs at the threshold 0.95"):
+        trajectory.photo_numbers(replace(stops, exits=sure), inference, STUDIES["cifar10-modern"].runs())
 
 
 def test_the_rival_of_the_early_exit_takes_no_more_evaluations(stops, inference):

@@ -104,6 +104,17 @@ def test_of_a_chain_the_last_block_is_read_behind_the_others_as_they_were_traine
     assert not torch.allclose(logits[-1], model.head(end))
 
 
+def test_a_residual_block_that_is_passed_again_is_a_place_each_time(cases, tiny):
+    model = build(replace(cases["resnet"], scales=2, link="conv", tied=True), tiny).eval()
+    before, block = last_block(model)
+    with torch.no_grad():
+        start = before(torch.randn(2, 4, 14, 14))
+        nfe, _, logits = along(model, [start], BLOCKS)
+        assert nfe == [0, 1, 2, 3] and start.shape[-1] == 7
+        torch.testing.assert_close(logits[2], model.head(block.module(block.module(start))))
+        torch.testing.assert_close(logits[3], model.head(block(start)))
+
+
 def test_other_blocks_are_refused(cases, tiny):
     with pytest.raises(RecordError, match="stop times are those of networks that end with an ODE block, of residual"):
         pieces(build(replace(cases["resnet"], scales=2, link="conv"), tiny).block, "rk4")

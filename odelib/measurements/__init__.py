@@ -17,6 +17,7 @@ from odelib.measurements import (
     robustness,
     stop_times,
     timing,
+    views,
     work_precision,
 )
 from odelib.measurements.measurement import Measurement, Subject
@@ -35,6 +36,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "stop-times": stop_times.MEASUREMENT,
     "inference": inference.MEASUREMENT,
     "robustness": robustness.MEASUREMENT,
+    "views": views.MEASUREMENT,
     "benchmark": benchmark.MEASUREMENT,
 }
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from odelib.data import batches
 from odelib.errors import RecordError
-from odelib.layers import ResBlock
+from odelib.layers import Repeat, ResBlock
 from odelib.measurements.measurement import Measurement, Subject
 from odelib.models import ImageClassifier
 from odelib.odeblock import ODEBlock, Solver, count_evaluations
@@ -84,9 +84,12 @@ class StopTimes(Record):
 
 
 def last_block(model: ImageClassifier) -> tuple[nn.Module, nn.Module]:
-    """What leads from the stem to the block that is read, and that block: of a chain, the last ODE block."""
+    """What leads from the stem to the block that is read, and that block.
+
+    It is the last one of a chain of ODE blocks, or of residual blocks that are passed several times.
+    """
     block = model.block
-    if isinstance(block, nn.Sequential) and isinstance(block[-1], ODEBlock):
+    if isinstance(block, nn.Sequential) and isinstance(block[-1], (ODEBlock, Repeat)):
         return block[:-1], block[-1]
     return nn.Identity(), block
 
@@ -101,6 +104,8 @@ def pieces(block: nn.Module, method: str) -> list[nn.Module]:
         return []
     if isinstance(block, nn.Sequential) and all(isinstance(part, ResBlock) for part in block):
         return list(block)
+    if isinstance(block, Repeat):
+        return [block.module] * block.n
     if not isinstance(block, ODEBlock):
         raise RecordError("stop times are those of networks that end with an ODE block, of residual blocks, or of none")
     times = [block.t0 + (block.t1 - block.t0) * k / STEPS for k in range(STEPS + 1)]

@@ -33,12 +33,13 @@ History, by the commits and the times at which the records say that runs began (
 from collections.abc import Sequence
 from dataclasses import replace
 
-from odelib.config import PRESETS, Config
+from odelib.config import Config
 from odelib.measurements.cross_solver import CrossSolver
 from odelib.measurements.figure_3 import SOLVES, Figure3
 from odelib.measurements.hard_images import HardImages
 from odelib.measurements.memory import Memory
 from odelib.measurements.timing import Timing
+from odelib.presets import PRESETS
 from odelib.records import Run, unpack_bits
 from odelib.studies import mnist
 from odelib.studies.statistics import paired_share_interval, seeds_interval, share_interval

@@ -43,9 +43,9 @@ from dataclasses import replace
 from typing import Any
 
 from odelib.config import Config
+from odelib.presets import PRESETS
 from odelib.records import Run, unpack_bits
 from odelib.studies import mnist
-from odelib.studies.modern import DIGITS
 from odelib.studies.statistics import paired_share_interval, seeds_interval
 from odelib.studies.study import Case, Study
 from odelib.studies.summary import (
@@ -62,25 +62,14 @@ from odelib.studies.summary import (
     with_interval,
 )
 
-# What CHOICES chose, for batches of 256, to which half of the rate belongs.
-_CHOSEN: dict[str, Any] = {
-    "batch_size": 256, "lr": 0.4, "weight_decay": 1e-3, "label_smoothing": 0.1, "epochs": 40,
-}  # fmt: skip
-
 _THREE = (0, 1, 2)
-_RECIPE = replace(
-    DIGITS, dataset="cifar10", normalize=True, augment="reflect-flip", batch_size=512, lr=0.4,
-    products=False, stem_bf16=False,
-)  # fmt: skip
-_SHAPE: dict[str, Any] = {"stem": "fine", "scales": 2, "link": "conv", "zero_start": True}
-_SMALL = replace(_RECIPE, method="midpoint", **_SHAPE)
-_NO_ODE: dict[str, Any] = {"network": "resnet", "library": Config.library, "method": Config.method}
-_TIED = replace(_RECIPE, **_SHAPE, **_NO_ODE, tied=True, blocks=2)
+_ONE_BLOCK, _TWO_BLOCKS = PRESETS["odenet-cifar10-modern"], PRESETS["odenet-cifar10-two-blocks"]
+_TIED = replace(_TWO_BLOCKS, network="resnet", library=Config.library, method=Config.method, tied=True, blocks=2)
 
 NETWORKS: dict[str, Case] = {
-    "small": Case(replace(_SMALL, **_CHOSEN), _THREE),
-    "tied-2": Case(replace(_TIED, **_CHOSEN), _THREE),
-    "assignment": Case(replace(_RECIPE, **_CHOSEN), _THREE),
+    "small": Case(_TWO_BLOCKS, _THREE),
+    "tied-2": Case(_TIED, _THREE),
+    "assignment": Case(_ONE_BLOCK, _THREE),
 }
 
 _CHANGES: dict[str, dict[str, Any]] = {
@@ -97,12 +86,15 @@ _CHANGES: dict[str, dict[str, Any]] = {
     "euler": {"method": "euler"},
 }
 _OF_CONTROL = ("baseline", "lr-0.2", "lr-0.8", "groups-8", "growth-2")
-_TRIAL: dict[str, Any] = {"epochs": 12, "validation": 0.2}
+# What the choices began with; what they chose is in the presets, with half of the rate for batches of half the size.
+_TRIAL: dict[str, Any] = {
+    "epochs": 12, "validation": 0.2, "batch_size": 512, "lr": 0.4, "weight_decay": 5e-4, "label_smoothing": 0.0,
+}  # fmt: skip
 CHOICES: dict[str, Config] = {
-    f"choice-{name}": replace(_SMALL, **_TRIAL, **change) for name, change in _CHANGES.items()
+    f"choice-{name}": replace(_TWO_BLOCKS, **{**_TRIAL, **change}) for name, change in _CHANGES.items()
 }
 CONTROL_CHOICES: dict[str, Config] = {
-    f"choice-tied-2-{name}": replace(_TIED, **_TRIAL, **_CHANGES[name]) for name in _OF_CONTROL
+    f"choice-tied-2-{name}": replace(_TIED, **{**_TRIAL, **_CHANGES[name]}) for name in _OF_CONTROL
 }
 TAKEN = 0.5  # points by which a change must be better than the baseline
 
@@ -241,7 +233,7 @@ def numbers(runs: Runs, before: Runs) -> dict[str, str]:
         "se": f"{100 * standard_error(at_the_end(runs['small']), TEST_IMAGES):.2f}",
         "choice-se": f"{100 * standard_error(held_out(runs['choice-baseline']), HELD_OUT):.2f}",
         "taken": f"{TAKEN:g}",
-        "epochs": str(_CHOSEN["epochs"]),
+        "epochs": str(_TWO_BLOCKS.epochs),
         **{f"wanted-{case}": f"{wanted} % ({_fate(found[case], float(wanted))})" for case, wanted in WANTED.items()},
     }
 

@@ -17,7 +17,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from odelib.config import PRESETS, Config
+from odelib.config import Config
+from odelib.presets import PRESETS
 from odelib.records import Run
 from odelib.studies.study import Case, Study
 from odelib.studies.summary import Runs, Table, accuracy, final, held_out, mean, mean_and_range, standard_error

@@ -1,7 +1,7 @@
-"""What the trajectory knows: stopping early, looser solves and retrieval, on the networks of task 6.
+"""What the trajectory knows: stopping early, looser solves and retrieval, on networks of digits and of photographs.
 
-Nothing is trained for it. The records `stop-times` and `inference` read the networks of `mnist-gradients`
-whose weights lie there; a case may have one seed or several.
+Nothing is trained for it. The records `stop-times` and `inference` read the networks of `mnist-gradients` (task 6) and
+of `cifar10-modern` whose weights lie there; a case may have one seed or several.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,7 +10,17 @@ from typing import Any, TypeVar
 from odelib.measurements.inference import Inference, Inferences
 from odelib.measurements.robustness import Attacked
 from odelib.measurements.stop_times import BLOCKS, Exit, Reading, Stop, StopTimes, fitted
-from odelib.studies.summary import Table, mean, mean_and_range, standard_error
+from odelib.studies.statistics import paired_seeds_interval
+from odelib.studies.summary import (
+    Runs,
+    Table,
+    accuracy,
+    mean,
+    mean_and_range,
+    signed,
+    standard_error,
+    with_interval,
+)
 
 NAMES = {
     "adjoint-dopri5": "dopri5, adjoint",
@@ -26,13 +36,17 @@ NAMES = {
     "resnet-6": "6 residual blocks",
     "resnet-1": "1 residual block",
     "none": "no block",
+    "assignment": "photographs, one block",
+    "small": "photographs, two blocks",
 }
+PHOTOS = ("assignment", "small")  # of `cifar10-modern`; of two blocks the last one is read by `stop-times`
 ONE_NETWORK = "adjoint-dopri5"  # the one that the page looks into
 NOT_A_FLOW = "direct-euler"  # trained with one step of Euler, backpropagated
 FLOWS = [case for case in NAMES if "dopri5" in case or "rk4" in case]
 EXITS = ("adjoint-dopri5", "direct-rk4", "resnet-6")  # drawn side by side, if they are there
 SOLVES = ("adjoint-dopri5", "direct-rk4", "direct-euler")
 CAREFUL, EAGER = 0.95, 0.5  # thresholds of the early exit that the text tells of
+SURE = 0.7  # the one for photographs, whose networks learned with label smoothing
 ALLOWED = 0.001  # loss of accuracy that a cheaper solve may cost
 
 
@@ -163,6 +177,23 @@ def choice_table(record: Inferences) -> Table:
     return header, rows
 
 
+def reading_table(record: StopTimes, cases: Sequence[str], at: Sequence[float] = (0.0, 0.5, 1.0)) -> Table:
+    """What can be read at these times: by the head, by a linear probe, and by retrieval."""
+    rows: list[list[object]] = []
+    for case in cases:
+        stops = grouped(fine(record)[case], "at")
+        readings = grouped((row for row in record.readings if row.case == case), "at")
+        readers: dict[str, tuple[dict[Any, list[Any]], str]] = {
+            "its own head": (stops, "accuracy"),
+            "a linear probe": (readings, "probe"),
+            "retrieval, symmetric": (readings, "symmetric"),
+            "retrieval, asymmetric": (readings, "asymmetric"),
+        }
+        for name, (found, field) in readers.items():
+            rows.append([NAMES[case], name, *(percent((getattr(row, field) for row in found[t]), 1) for t in at)])
+    return ["network", "read by", *(f"t = {t:g}" for t in at)], rows
+
+
 def rival(stop_times: StopTimes, inference: Inferences) -> str:
     """The most accurate of the fixed grids that take `ONE_NETWORK` to the end in no more evaluations than its careful
     early exit, beside that exit: a part of a sentence."""
@@ -254,4 +285,39 @@ def inference_numbers(record: Inferences) -> dict[str, str]:
     found["euler-tight"] = percent(row.accuracy for row in next(iter(other.values())))
     found["euler-n"] = str(networks(record.rows)[NOT_A_FLOW])
     found["n"] = str(networks(record.rows)[ONE_NETWORK])
+    return found
+
+
+def photo_numbers(record: StopTimes, inference: Inferences, runs: Runs) -> dict[str, str]:
+    """Of the networks of photographs: what they reach as they were trained, early exits at `SURE`, the best place to
+    stop, the own step beside the tightest solve; shares in percent.
+
+    Raises ValueError where a network of `PHOTOS` is sure beyond `CAREFUL`, of which the text knows nothing.
+    """
+    found = {"images": f"{record.images:,}", "asked": f"{inference.images:,}", "sure": f"{SURE:g}"}
+    found["n"] = " and ".join(sorted({str(networks(record.stops)[case]) for case in PHOTOS}))
+    for case, own in zip(PHOTOS, ("RK4, 1 step", "midpoint, 1 step")):
+        found[f"{case}-trained"] = accuracy(runs[case], digits=1)
+        exits, stops = exits_of(record, case)
+        early = grouped(exits, "threshold")
+        nfe = {threshold: mean(row.nfe for row in rows) for threshold, rows in early.items()}
+        if nfe[CAREFUL] < 0.95 * nfe[1.0]:
+            raise ValueError(f"{case} ends photographs at the threshold {CAREFUL}")
+        as_dear = min(row.nfe for row in stops if row.nfe >= nfe[SURE])
+        found[f"{case}-exit-nfe"], found[f"{case}-full-nfe"] = f"{nfe[SURE]:.1f}", f"{nfe[1.0]:.0f}"
+        for name, rows in (("exit", early[SURE]), ("eager", early[EAGER]), ("full", early[1.0])):
+            found[f"{case}-{name}"] = percent((row.accuracy for row in rows), 1)
+        found[f"{case}-fixed-nfe"] = str(as_dear)
+        found[f"{case}-fixed"] = percent((row.accuracy for row in stops if row.nfe == as_dear), 1)
+        places = grouped(fine(record)[case], "at")
+        best = max(places, key=lambda at: mean(row.accuracy for row in places[at]))
+        found[f"{case}-best-at"] = f"{best:g}"
+        gain = [100 * (one.accuracy - end.accuracy) for one, end in zip(places[best], places[1.0])]
+        found[f"{case}-best-gain"] = signed(gain, 1)
+        solvers = by_solver(inference, case)
+        tight = next(iter(solvers.values()))
+        fine_steps, own_step = ([100 * row.accuracy for row in rows] for rows in (tight, solvers[own]))
+        found[f"{case}-tight-minus-own"] = with_interval(paired_seeds_interval(fine_steps, own_step))
+        found[f"{case}-own-moved"] = percent((row.moved for row in solvers[own]), 1)
+    found["standard-error"] = f"{100 * standard_error(mean(row.accuracy for row in tight), inference.images):.1f}"
     return found

@@ -1,0 +1,31 @@
+"""Recipes by name, with which to start: `odelib train --preset NAME`, or `PRESETS[NAME]`."""
+
+from dataclasses import replace
+
+from odelib import config
+
+_DIGITS = config.PRESETS["odenet-mnist-modern"]
+# The recipe that the study `cifar10-modern` chose.
+_PHOTOGRAPHS = replace(
+    _DIGITS,
+    dataset="cifar10",
+    normalize=True,
+    augment="reflect-flip",
+    products=False,
+    stem_bf16=False,
+    batch_size=256,
+    epochs=40,
+    lr=0.4,
+    weight_decay=1e-3,
+    label_smoothing=0.1,
+)
+
+PRESETS = {
+    **config.PRESETS,
+    # The network of the assignment on photographs.
+    "odenet-cifar10-modern": _PHOTOGRAPHS,
+    # As many weights, with ODE blocks at 16 x 16 and at 8 x 8 pixels.
+    "odenet-cifar10-two-blocks": replace(
+        _PHOTOGRAPHS, method="midpoint", stem="fine", scales=2, link="conv", zero_start=True
+    ),
+}
