@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from odelib import build, load_dataset
+from odelib.measurements.views import Viewed, Views
 from odelib.records import RESULTS, pack_bits
 from odelib.studies import STUDIES, modern, photos
-from odelib.studies.summary import final, held_out
+from odelib.studies.summary import final, held_out, only
 
 STUDY = STUDIES["cifar10-modern"]
 BEFORE = STUDIES["cifar10-full"]
@@ -130,10 +131,47 @@ def test_networks_that_are_told_apart_are_not_told_as_if_they_were_not(made_up):
         photos.numbers(made_up, BEFORE.runs())
 
 
+@pytest.fixture
+def seen(runs):
+    """Two networks of two cases, which six views make better by half a point and a whole one, or not at all."""
+    shares = {"small": ((0.88, 0.885), (0.89, 0.9)), "tied-2": ((0.89, 0.89), (0.89, 0.89))}
+    rows = [
+        Viewed(case, seed, views, (after if views == 6 else before)[seed])
+        for case, (before, after) in shares.items()
+        for seed in (1, 0)
+        for views in (1, 2, 6)
+    ]
+    return Views(runs["small"][0].environment, 10_000, tuple(rows))
+
+
+def test_the_table_of_views_has_the_networks_that_were_asked(seen):
+    header, rows = photos.views_table(seen)
+    assert [row[0] for row in rows] == [photos.NAMES["small"], photos.NAMES["tied-2"]]
+    assert rows[0][1:] == ["88.25 (88.00 to 88.50)"] * 2 + ["89.50 (89.00 to 90.00)", 2] and len(header) == 5
+
+
+def test_what_views_bring_is_paired_by_network(seen):
+    more = replace(seen, rows=(*seen.rows, *(replace(row, case="assignment") for row in seen.rows[:6])))
+    said = photos.views_numbers(more)
+    assert said["small"].startswith("+1.25 (") and said["tied-2"] == "+0.00 (+0.00 to +0.00)"
+    assert said["against"].startswith("+0.50 (")
+
+
+def test_one_view_is_what_the_runs_say(runs):
+    """They were tested by the machine that trained them, which may round otherwise."""
+    record = STUDY.measured("views")
+    for case in photos.NAMES:
+        for run in runs[case]:
+            row = only(record.rows, case=case, seed=run.config.seed, views=1)
+            assert row.accuracy == pytest.approx(run.last.test_accuracy, abs=3e-4)
+
+
 def test_the_page_asks_for_numbers_that_there_are(runs):
     page = (RESULTS.parent / "records.md").read_text(encoding="utf-8")
     asked = set(re.findall(r"{glue:text}`records-photos-([^`]+)`", page))
     assert asked == set(photos.numbers(runs, BEFORE.runs()))
+    asked = set(re.findall(r"{glue:text}`records-views-([^`]+)`", page))
+    assert asked == set(photos.views_numbers(STUDY.measured("views")))
 
 
 # What the page claims

@@ -43,6 +43,7 @@ from dataclasses import replace
 from typing import Any
 
 from odelib.config import Config
+from odelib.measurements.views import NUMBERS, Views
 from odelib.presets import PRESETS
 from odelib.records import Run, unpack_bits
 from odelib.studies import mnist
@@ -179,6 +180,30 @@ def accuracy_table(runs: Runs) -> Table:
 def published_table() -> Table:
     """Test accuracies that others state."""
     return ["source", "network", "parameters", "test accuracy, %", "of"], PUBLISHED
+
+
+def views_table(record: Views) -> Table:
+    """What each network reaches by one, two and six views of each test image."""
+    rows: list[list[object]] = []
+    for case, name in NAMES.items():
+        found = [_by_views(record, case, n) for n in NUMBERS]
+        if found[0]:
+            rows.append([name, *map(mean_and_range, found), len(found[0])])
+    return ["network", "one view, %", "and its mirror image, %", "six views, %", "seeds"], rows
+
+
+def views_numbers(record: Views) -> dict[str, str]:
+    """What six views bring over one, in points, paired by the networks with a 95 % interval over the seeds; and what
+    is left between `small` and `tied-2` then."""
+    six = {case: _by_views(record, case, 6) for case in NAMES}
+    found = {case: mnist.difference(six[case], _by_views(record, case, 1)) for case in NAMES}
+    return {**found, "against": mnist.difference(six["small"], six["tied-2"])}
+
+
+def _by_views(record: Views, case: str, n: int) -> list[float]:
+    """Test accuracies of the networks of a case by n views, in percent, in the order of their seeds."""
+    rows = sorted((row for row in record.rows if (row.case, row.views) == (case, n)), key=lambda row: row.seed)
+    return [100 * row.accuracy for row in rows]
 
 
 def choices_table(runs: Runs) -> Table:

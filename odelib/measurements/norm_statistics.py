@@ -1,0 +1,173 @@
+"""Norm statistics: what a trained network with BatchNorm in f answers, by the statistics that it normalises with."""
+
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from odelib.data import Images, batches
+from odelib.errors import RecordError
+from odelib.measurements.measurement import Measurement, Subject
+from odelib.models import ImageClassifier
+from odelib.odeblock import ODEBlock
+from odelib.records import Environment, Record
+from odelib.shapes import Float
+from odelib.training import EVALUATED_AT_ONCE
+
+RUNNING, BATCH, ANEW, BY_STAGE = "running", "of the batch", "estimated anew", "by stage"
+TRAIN_IMAGES = 5000  # that statistics are estimated with
+BATCH_SIZE = 128  # as the networks were trained
+
+
+@dataclass(frozen=True)
+class NormTest:
+    """One network with one kind of statistics in f."""
+
+    KEY = ("case", "seed", "statistics")
+
+    case: str
+    seed: int
+    statistics: str
+    accuracy: float  # share of the test images
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The statistics of one norm of f at one evaluation of a solve, beside those of all evaluations together."""
+
+    KEY = ("case", "seed", "norm", "stage")
+
+    case: str
+    seed: int
+    norm: int  # 1, 2, 3, in the order of f
+    stage: int  # evaluation of f in a solve, counted from 0
+    t: float  # its time
+    shift: float  # root mean square over the channels of the mean's distance, in standard deviations of all
+    scale: float  # geometric mean over the channels of the standard deviation, over that of all
+
+
+@dataclass(frozen=True)
+class NormStatistics(Record):
+    """Test accuracy of networks with BatchNorm in f, by statistics, and how these change along a solve."""
+
+    environment: Environment
+    train_images: int
+    batch_size: int
+    tests: tuple[NormTest, ...]
+    stages: tuple[Stage, ...]
+
+
+class StagedNorm(nn.Module):
+    """A BatchNorm with a set of statistics for each of `stages` evaluations of f, which come in turn.
+
+    In training mode every set takes the mean of what it sees, in evaluation it normalises with it; weight and bias are
+    those of `norm`. With a single stage it is a BatchNorm that forgets nothing (as after `swa_utils.update_bn`).
+    """
+
+    def __init__(self, norm: nn.BatchNorm2d, stages: int):
+        super().__init__()
+        n = norm.num_features
+        self.weight, self.bias = norm.weight, norm.bias
+        self.sets = nn.ModuleList(nn.BatchNorm2d(n, norm.eps, momentum=None, affine=False) for _ in range(stages))
+        self.calls = 0
+
+    def forward(self, z: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        normalised = self.sets[self.calls % len(self.sets)](z)
+        self.calls += 1
+        return self.weight[:, None, None] * normalised + self.bias[:, None, None]
+
+
+def staged(model: ImageClassifier, stages: int, images: Images, batch_size: int) -> ImageClassifier:
+    """A copy of the model whose norms in f are `StagedNorm`s, with statistics of these images, in evaluation mode."""
+    copy = deepcopy(model)
+    f = _dynamics(copy)
+    for name, norm in _norms(f):
+        setattr(f, name, StagedNorm(norm, stages).to(next(f.parameters()).device).train())
+    with torch.no_grad():
+        for x, _ in batches(images, batch_size):
+            copy.block(copy.stem(copy.normalize(x)))
+    return copy.eval()
+
+
+def by_batch(model: ImageClassifier) -> ImageClassifier:
+    """A copy of the model, otherwise in evaluation mode, whose norms in f take the statistics of the batch."""
+    copy = deepcopy(model).eval()
+    for _, norm in _norms(_dynamics(copy)):
+        norm.momentum = 0.0  # keep the running ones
+        norm.train()
+    return copy
+
+
+def times(model: ImageClassifier, z: Float[Tensor, "b c h w"]) -> list[float]:
+    """At which t a solve evaluates f."""
+    found: list[float] = []
+    hook = _dynamics(model).register_forward_pre_hook(lambda _, arguments: found.append(float(arguments[0])))
+    with torch.no_grad():
+        model.block(z)
+    hook.remove()
+    return found
+
+
+def _dynamics(model: ImageClassifier) -> nn.Module:
+    if not isinstance(model.block, ODEBlock) or not isinstance(model.block.f, nn.Module):
+        raise RecordError("norm statistics are those of networks with one ODE block")
+    return model.block.f
+
+
+def _norms(f: nn.Module) -> Iterator[tuple[str, nn.BatchNorm2d]]:
+    """The norms that f calls once each, by their names."""
+    for name, part in list(f.named_children()):
+        if isinstance(part, nn.BatchNorm2d):
+            yield name, part
+
+
+def _stages(one: StagedNorm, at: list[float]) -> Iterator[tuple[int, float, float, float]]:
+    """Stage, t, shift and scale of every set of a norm (`Stage`)."""
+    mean = torch.stack([part.get_buffer("running_mean") for part in one.sets]).double()  # (stages, channels)
+    var = torch.stack([part.get_buffer("running_var") for part in one.sets]).double()
+    middle = mean.mean(dim=0)
+    std = (var.mean(dim=0) + mean.var(dim=0, correction=0)).sqrt()  # of all stages as one set of numbers
+    for k, t in enumerate(at):
+        shift = ((mean[k] - middle) / std).square().mean().sqrt().item()
+        yield k, t, shift, (var[k].sqrt() / std).log().mean().exp().item()
+
+
+@torch.no_grad()
+def _accuracy(model: ImageClassifier, at_once: int, data: Images) -> float:
+    """Share of the images that the model has right, in whatever modes its parts are."""
+    return sum(int((model(x).argmax(dim=1) == y).sum()) for x, y in batches(data, at_once)) / len(data)
+
+
+def measure_norm_statistics(subject: Subject, train_images: int = TRAIN_IMAGES) -> NormStatistics:
+    """Ask every network with BatchNorm in f, one ODE block and a fixed grid, whose weights are at hand.
+
+    Statistics that are not the running ones are those of the first `train_images` training images, as they are, or of
+    the test batch. Raises RecordError when there are no such weights.
+    """
+    train = subject.data.train.pick(slice(0, train_images)).to(subject.device)
+    test = subject.data.test.to(subject.device)
+    tests: list[NormTest] = []
+    rows: list[Stage] = []
+    cases = {case: c for case, c in subject.cases.items() if c.network == "odenet" and c.norm == "batch"}
+    for case, seed, model in replace(subject, cases=cases).networks():
+        with torch.no_grad():
+            at = times(model, model.stem(model.normalize(next(iter(batches(test, 2)))[0])))
+        one_by_one = staged(model, len(at), train, BATCH_SIZE)
+        kinds = {
+            RUNNING: (model, EVALUATED_AT_ONCE),
+            BATCH: (by_batch(model), BATCH_SIZE),
+            ANEW: (staged(model, 1, train, BATCH_SIZE), EVALUATED_AT_ONCE),
+            BY_STAGE: (one_by_one, EVALUATED_AT_ONCE),
+        }
+        tests += [NormTest(case, seed, name, _accuracy(*how, test)) for name, how in kinds.items()]
+        norms = [part for part in _dynamics(one_by_one).children() if isinstance(part, StagedNorm)]
+        for number, norm in enumerate(norms, start=1):
+            rows += [Stage(case, seed, number, *values) for values in _stages(norm, at)]
+    environment = Environment.here(subject.device, __name__)
+    return NormStatistics(environment, len(train), BATCH_SIZE, tuple(tests), tuple(rows))
+
+
+_STUDIES = ("cifar10-full",)
+MEASUREMENT = Measurement(NormStatistics, measure_norm_statistics, __name__, studies=_STUDIES, small={})

@@ -1,0 +1,126 @@
+"""BatchNorm in f with statistics of several kinds: which ones they are, and when they are one and the same."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from odelib import Config, RecordError, build
+from odelib.data import batches
+from odelib.measurements import MEASUREMENTS, Subject
+from odelib.measurements.norm_statistics import (
+    ANEW,
+    BATCH,
+    BY_STAGE,
+    RUNNING,
+    StagedNorm,
+    by_batch,
+    measure_norm_statistics,
+    staged,
+    times,
+)
+from odelib.records import save_weights
+from odelib.studies.summary import only
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def cases(quick) -> dict[str, Config]:
+    small = replace(quick, width=4, norm="batch")
+    return {"rk4": small, "euler": replace(small, method="euler"), "group": replace(small, norm="group")}
+
+
+@pytest.fixture
+def subject(cases, tiny, tmp_path) -> Subject:
+    torch.manual_seed(0)
+    for case, config in cases.items():
+        model = build(config, tiny)
+        with torch.no_grad():
+            for parameter in model.block.parameters():
+                parameter.mul_(3.0)  # so that states move
+            for x, _ in batches(tiny.train, 10):
+                model.train()(x)  # some running statistics
+        save_weights(tmp_path / f"{case}-seed0.safetensors", model.eval(), config)
+    return Subject(cases, tiny, CPU, tmp_path)
+
+
+def networks(subject):
+    return {case: model for case, _, model in subject.networks()}
+
+
+def test_every_evaluation_has_its_own_set_in_turn():
+    norm = StagedNorm(torch.nn.BatchNorm2d(2), 3).train()
+    images = [torch.randn(8, 2, 5, 5) + k for k in range(6)]
+    for z in images:
+        norm(z)
+    for k in range(3):
+        seen = [images[k].mean((0, 2, 3)), images[k + 3].mean((0, 2, 3))]
+        torch.testing.assert_close(norm.sets[k].running_mean, (seen[0] + seen[1]) / 2)
+    norm.eval()
+    first = norm(images[0])
+    own = norm.sets[0]
+    middle, var = own.running_mean[:, None, None], own.running_var[:, None, None]
+    torch.testing.assert_close(first, (images[0] - middle) / (var + 1e-5).sqrt())
+    assert not torch.allclose(norm(images[0]), first)  # the second set
+
+
+def test_a_solve_asks_for_f_at_the_times_of_its_method(subject):
+    z = torch.randn(2, 4, 14, 14)
+    found = {case: times(model, z) for case, model in networks(subject).items()}
+    assert found["euler"] == [0.0] and found["rk4"] == pytest.approx([0, 1 / 3, 2 / 3, 1])
+
+
+def test_statistics_of_the_batch_are_those_of_training_and_leave_the_running_ones(subject, tiny):
+    model = networks(subject)["rk4"]
+    before = model.block.f.norm1.running_mean.clone()
+    x = tiny.test.images[:20].float() / 255
+    with torch.no_grad():
+        found = by_batch(model)(x)
+        torch.testing.assert_close(found, model.train()(x))
+        assert not torch.allclose(found, model.eval()(x))
+    assert not model.block.f.norm1.running_mean.equal(before)  # by train(), of the model itself
+    again = by_batch(model)
+    kept = again.block.f.norm1.running_mean.clone()
+    again(x)
+    assert again.block.f.norm1.running_mean.equal(kept)
+
+
+def test_with_one_evaluation_a_solve_sets_by_stage_are_one_set(subject, tiny):
+    model = networks(subject)["euler"]
+    x = tiny.test.images.float() / 255
+    with torch.no_grad():
+        one, several = (staged(model, n, tiny.train, 10)(x) for n in (1, 2))
+        assert not torch.allclose(one, several)  # the second set saw every second batch alone
+    found = measure_norm_statistics(subject)
+    assert only(found.tests, case="euler", statistics=ANEW).accuracy == pytest.approx(
+        only(found.tests, case="euler", statistics=BY_STAGE).accuracy
+    )
+    assert [row.shift for row in found.stages if row.case == "euler"] == [0, 0, 0]
+
+
+def test_sets_by_stage_answer_as_the_batch_that_they_are_of(subject, tiny):
+    """Of one batch, and asked about it: then there is nothing between evaluation and training but Bessel's n - 1."""
+    model, images = networks(subject)["rk4"], tiny.train.pick(slice(0, 30))
+    x = images.images.float() / 255
+    with torch.no_grad():
+        own = by_batch(model)(x)
+        torch.testing.assert_close(staged(model, 4, images, 30)(x), own, rtol=1e-2, atol=1e-2)
+        assert (staged(model, 1, images, 30)(x) - own).norm() > 3 * (staged(model, 4, images, 30)(x) - own).norm()
+
+
+def test_networks_with_batch_norm_alone_are_asked_and_every_stage_has_a_row(subject):
+    found = measure_norm_statistics(subject)
+    assert {row.case for row in found.tests} == {"rk4", "euler"}
+    assert [row.statistics for row in found.tests[:4]] == [RUNNING, BATCH, ANEW, BY_STAGE]
+    mine = [row for row in found.stages if row.case == "rk4"]
+    assert [(row.norm, row.stage) for row in mine] == [(n, k) for n in (1, 2, 3) for k in range(4)]
+    assert all(row.shift >= 0 and row.scale > 0 for row in mine) and max(row.shift for row in mine) > 0.01
+
+
+def test_it_is_confirmed_and_wants_weights(subject, tmp_path):
+    how, path = MEASUREMENTS["norm-statistics"], tmp_path / "a.json"
+    how.measure(subject).save(path)
+    assert how.confirm(path, subject) == []
+    with pytest.raises(RecordError, match="holds no weights of this study"):
+        measure_norm_statistics(replace(subject, cases={"group": subject.cases["group"]}))
