@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from odelib import Config, RecordError, build
+from odelib.book.dataset_figures import along_a_solve
 from odelib.data import batches
 from odelib.measurements import MEASUREMENTS, Subject
 from odelib.measurements.norm_statistics import (
@@ -13,13 +14,17 @@ from odelib.measurements.norm_statistics import (
     BATCH,
     BY_STAGE,
     RUNNING,
+    NormStatistics,
+    NormTest,
+    Stage,
     StagedNorm,
     by_batch,
     measure_norm_statistics,
     staged,
     times,
 )
-from odelib.records import save_weights
+from odelib.records import Environment, save_weights
+from odelib.studies import norms
 from odelib.studies.summary import only
 
 CPU = torch.device("cpu")
@@ -116,6 +121,36 @@ def test_networks_with_batch_norm_alone_are_asked_and_every_stage_has_a_row(subj
     mine = [row for row in found.stages if row.case == "rk4"]
     assert [(row.norm, row.stage) for row in mine] == [(n, k) for n in (1, 2, 3) for k in range(4)]
     assert all(row.shift >= 0 and row.scale > 0 for row in mine) and max(row.shift for row in mine) > 0.01
+
+
+# What the page says of a record
+
+
+@pytest.fixture
+def record(subject):
+    kinds = {RUNNING: (0.7, 0.72), ANEW: (0.75, 0.75), BY_STAGE: (0.84, 0.83), BATCH: (0.85, 0.84)}
+    tests = [NormTest("a", k, kind, values[k]) for k in (0, 1) for kind, values in kinds.items()]
+    stages = [Stage("a", k, norm, n, n / 2, norm + k, 1 + n / 4) for k in (0, 1) for norm in (1, 2) for n in range(3)]
+    return NormStatistics(Environment.here(CPU), 5000, 128, tuple(tests), tuple(stages))
+
+
+def test_the_table_and_the_gains_are_those_of_the_record(record):
+    header, rows = norms.norm_table(record)
+    assert [row[1] for row in rows] == [
+        "71.0 (70.0 to 72.0)", "75.0 (75.0 to 75.0)", "83.5 (83.0 to 84.0)", "84.5 (84.0 to 85.0)",
+    ]  # fmt: skip
+    said = norms.norm_numbers(record)
+    assert said["norms-gain-anew"] == "4.0 (3.0 to 5.0)" and said["norms-gain-batch"] == "13.5 (12.0 to 15.0)"
+    assert (said["norms-n"], said["norms-images"], said["norms-shift"]) == ("2", "5,000", "3.0")
+    assert (said["norms-least-scale"], said["norms-most-scale"]) == ("1.00", "1.50")
+
+
+def test_every_norm_is_a_line_along_the_solve(record):
+    left, right = along_a_solve(record).axes
+    assert [line.get_label() for line in left.lines] == ["norm 1", "norm 2"]
+    assert left.lines[0].get_xdata() == pytest.approx([0, 0.5, 1])
+    assert left.lines[1].get_ydata() == pytest.approx([2.5] * 3)
+    assert right.lines[0].get_ydata() == pytest.approx([1, 1.25, 1.5])
 
 
 def test_it_is_confirmed_and_wants_weights(subject, tmp_path):

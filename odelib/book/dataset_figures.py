@@ -11,7 +11,9 @@ from torch import Tensor
 
 from odelib.book.plots import COLORS, MARKERS, image_grid, panels, subplots
 from odelib.data import Dataset, Images
+from odelib.measurements.norm_statistics import NormStatistics
 from odelib.shapes import Float
+from odelib.studies.summary import mean
 from odelib.studies.tuning import Change
 
 
@@ -88,6 +90,28 @@ def changes(
     hollow = Line2D([], [], linestyle="", marker="o", color="gray", markerfacecolor="white", label="one seed")
     figure.legend(handles=[*names, hollow], loc="outside upper center", ncols=2, frameon=False)
     axes[-1, 0].set(xlabel=label)
+    return figure
+
+
+def along_a_solve(record: NormStatistics) -> Figure:
+    """How the input of each norm of f moves along a solve: its mean (left) and its standard deviation (right) by t.
+
+    A line for each norm, the mean over the networks. The mean is a distance from that of all evaluations together.
+    """
+    figure, axes = subplots(1, 2, figsize=(7.2, 3.4))
+    for ax, name in zip(axes[0], ("shift", "scale")):
+        for norm, color, marker in zip(sorted({row.norm for row in record.stages}), COLORS, MARKERS):
+            values: dict[float, list[float]] = {}
+            for row in record.stages:
+                if row.norm == norm:
+                    values.setdefault(row.t, []).append(getattr(row, name))
+            ax.plot(list(values), [mean(found) for found in values.values()], color=color, marker=marker,
+                    label=f"norm {norm}")  # fmt: skip
+        ax.set_xlabel("t of the evaluation")
+    axes[0, 0].set(ylabel="shift of the mean", ylim=(0, None))
+    axes[0, 1].axhline(1, color="gray", linestyle=":", marker="")
+    axes[0, 1].set(ylabel="standard deviation, over that of all")
+    axes[0, 0].legend(fontsize=8)
     return figure
 
 
