@@ -130,12 +130,14 @@ def test_networks_with_batch_norm_alone_are_asked_and_every_stage_has_a_row(subj
 def record(subject):
     kinds = {RUNNING: (0.7, 0.72), ANEW: (0.75, 0.75), BY_STAGE: (0.84, 0.83), BATCH: (0.85, 0.84)}
     tests = [NormTest("a", k, kind, values[k]) for k in (0, 1) for kind, values in kinds.items()]
-    stages = [Stage("a", k, norm, n, n / 2, norm + k, 1 + n / 4) for k in (0, 1) for norm in (1, 2) for n in range(3)]
+    stages = [
+        Stage("a", k, norm, n, n / 2, float(norm + k), 1 + n / 4) for k in (0, 1) for norm in (1, 2) for n in range(3)
+    ]
     return NormStatistics(Environment.here(CPU), 5000, 128, tuple(tests), tuple(stages))
 
 
 def test_the_table_and_the_gains_are_those_of_the_record(record):
-    header, rows = norms.norm_table(record)
+    _, rows = norms.norm_table(record)
     assert [row[1] for row in rows] == [
         "71.0 (70.0 to 72.0)", "75.0 (75.0 to 75.0)", "83.5 (83.0 to 84.0)", "84.5 (84.0 to 85.0)",
     ]  # fmt: skip

@@ -23,7 +23,7 @@ def norm_table(record: NormStatistics) -> Table:
 
 
 def norm_numbers(record: NormStatistics) -> dict[str, str]:
-    """What each kind brings over the running statistics, in points, and how far the norms' inputs move along a solve."""
+    """What each kind brings over the running statistics, in points, and how far inputs of norms move along a solve."""
     running = accuracies(record, RUNNING)
     gains = {
         name: mean_and_range([one - other for one, other in zip(accuracies(record, kind), running)], 1)
