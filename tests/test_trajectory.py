@@ -95,7 +95,7 @@ def test_cases_come_in_the_order_of_their_names_and_are_counted(stops):
 
 
 def test_every_case_has_a_name():
-    assert set(trajectory.NAMES) == {*STUDY.cases, *trajectory.PHOTOS}
+    assert set(trajectory.NAMES) == {*STUDY.cases, *trajectory.PHOTOS, trajectory.PASSED_TWICE}
     assert set(trajectory.PHOTOS) <= set(STUDIES["cifar10-modern"].cases)
 
 
@@ -167,7 +167,9 @@ def photographs(stops, inference):
         for seed in (0, 1)
         for threshold, nfe, accuracy in ((0.5, 1.5, 0.7), (0.7, 2.5, 0.96), (0.95, 4.0, 0.99), (1.0, 4.0, 0.99))
     ]
-    stops = replace(stops, exits=tuple(exits), stops=tuple(x for row in of_one for x in as_photographs(row)))
+    twice = [Stop(trajectory.PASSED_TWICE, 0, "blocks", at, n, 0.4 + at / 2) for n, at in enumerate((0.0, 0.5, 1.0))]
+    read = [x for row in of_one for x in as_photographs(row)]
+    stops = replace(stops, exits=tuple(exits), stops=(*read, *twice))
     rows = [row for row in inference.rows if row.case == ONE]
     other = [replace(row, seed=1, accuracy=row.accuracy - (0.01 if row.rtol else 0.0)) for row in rows]
     return stops, replace(inference, rows=tuple(x for row in (*rows, *other) for x in as_photographs(row)))
@@ -184,6 +186,7 @@ def test_the_numbers_of_photographs(photographs):
     assert numbers["small-tight-minus-own"].startswith("−0.40 (")
     assert numbers["assignment-tight-minus-own"].startswith("−0.50 (")
     assert numbers["small-own-moved"] == "0.5 (0.5 to 0.5)"
+    assert (numbers["once"], numbers["twice"]) == ("65.0", "90.0")
     assert numbers["small-trained"] == summary.accuracy(runs["small"], digits=1)
 
 

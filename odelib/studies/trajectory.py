@@ -38,8 +38,10 @@ NAMES = {
     "none": "no block",
     "assignment": "photographs, one block",
     "small": "photographs, two blocks",
+    "tied-2": "photographs, residual blocks",
 }
 PHOTOS = ("assignment", "small")  # of `cifar10-modern`; of two blocks the last one is read by `stop-times`
+PASSED_TWICE = "tied-2"  # with residual blocks in place of those of `small`
 ONE_NETWORK = "adjoint-dopri5"  # the one that the page looks into
 NOT_A_FLOW = "direct-euler"  # trained with one step of Euler, backpropagated
 FLOWS = [case for case in NAMES if "dopri5" in case or "rk4" in case]
@@ -320,4 +322,7 @@ def photo_numbers(record: StopTimes, inference: Inferences, runs: Runs) -> dict[
         found[f"{case}-tight-minus-own"] = with_interval(paired_seeds_interval(fine_steps, own_step))
         found[f"{case}-own-moved"] = percent((row.moved for row in solvers[own]), 1)
     found["standard-error"] = f"{100 * standard_error(mean(row.accuracy for row in tight), inference.images):.1f}"
+    passes = grouped(fine(record)[PASSED_TWICE], "at")
+    for name, at in {"once": 0.5, "twice": 1.0}.items():
+        found[name] = percent((row.accuracy for row in passes[at]), 1)
     return found
