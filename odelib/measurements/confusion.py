@@ -52,4 +52,5 @@ def measure_confusion(subject: Subject) -> Confusion:
 
 
 # Small enough as it is: the book keeps the weights of few of the networks.
-MEASUREMENT = Measurement(Confusion, measure_confusion, __name__, studies=("cifar10-full",), small={})
+_STUDIES = ("cifar10-full", "cifar10-modern")
+MEASUREMENT = Measurement(Confusion, measure_confusion, __name__, studies=_STUDIES, small={})

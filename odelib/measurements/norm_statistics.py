@@ -169,5 +169,5 @@ def measure_norm_statistics(subject: Subject, train_images: int = TRAIN_IMAGES) 
     return NormStatistics(environment, len(train), BATCH_SIZE, tuple(tests), tuple(rows))
 
 
-_STUDIES = ("cifar10-full",)
+_STUDIES = ("cifar10-norms",)
 MEASUREMENT = Measurement(NormStatistics, measure_norm_statistics, __name__, studies=_STUDIES, small={})

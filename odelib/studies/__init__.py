@@ -1,7 +1,7 @@
 """The studies whose records the book shows: one file a subject, with its question, its protocol and its cases."""
 
 from odelib.errors import OptionError
-from odelib.studies import cifar10, elsewhere, mnist, modern, photos, speed
+from odelib.studies import cifar10, elsewhere, mnist, modern, norms, photos, speed
 from odelib.studies.study import Case, Study
 
 STUDIES: dict[str, Study] = {
@@ -11,6 +11,7 @@ STUDIES: dict[str, Study] = {
         speed.SPEED,
         cifar10.TUNING,
         cifar10.ALL_IMAGES,
+        norms.NORMS,
         elsewhere.FASHION,
         elsewhere.TINY,
         modern.MNIST,

@@ -1,7 +1,21 @@
-"""BatchNorm in f: which statistics bring back the points that a network of `cifar10-full` loses."""
+"""BatchNorm in f: which statistics bring back the points that a network loses with it?
+
+One run of `cifar10-full` that is made once more, since its weights were not kept. Protocol: after the last epoch, and
+with these weights, f normalises with other statistics than the running ones (`norm_statistics`), and the network is
+tested. What brings the points back tells what took them; if nothing does, it was not the statistics.
+"""
 
 from odelib.measurements.norm_statistics import ANEW, BATCH, BY_STAGE, RUNNING, NormStatistics
+from odelib.studies.cifar10 import FULL
+from odelib.studies.study import Case, Study
 from odelib.studies.summary import Table, mean_and_range
+
+BATCH_NORM = "odenet-norm-batch"
+NORMS = Study(
+    "cifar10-norms",
+    "Which statistics bring back what BatchNorm in f loses?",
+    {BATCH_NORM: Case(FULL[BATCH_NORM])},
+)
 
 KINDS = {
     RUNNING: "the running ones, as training left them",
