@@ -9,7 +9,7 @@ import torch
 from odelib import build, load_dataset
 from odelib.measurements.views import Viewed, Views
 from odelib.records import RESULTS, pack_bits
-from odelib.studies import STUDIES, modern, photos
+from odelib.studies import STUDIES, cifar10, modern, photos
 from odelib.studies.summary import final, held_out, only
 
 STUDY = STUDIES["cifar10-modern"]
@@ -129,6 +129,25 @@ def test_numbers_pair_the_networks_by_seed_and_by_image(made_up):
 def test_networks_that_are_told_apart_are_not_told_as_if_they_were_not(made_up):
     with pytest.raises(ValueError, match="are told apart"):
         photos.numbers(made_up, BEFORE.runs())
+
+
+def test_mistakes_that_all_share_are_counted(made_up):
+    said = photos.mistakes(made_up)
+    assert (said["wrong-least"], said["wrong-most"]) == ("1,160", "1,200")
+    assert (said["wrong-all"], said["wrong-any"], said["wrong-both"]) == ("1,160", "1,200", "1,110")
+    assert said["wrong-share"] == "98"
+
+
+def test_more_than_half_of_a_networks_mistakes_are_those_of_its_seed(runs):
+    assert int(photos.mistakes(runs)["wrong-share"]) < 50
+
+
+def test_cats_and_dogs_are_mistaken_most_often():
+    record = STUDY.measured("confusion")
+    counts = sum(cifar10.confusion_matrix(record, "small", seed) for seed in (0, 1, 2))
+    assert cifar10.confusion_numbers(counts, record.classes)["pair"] == "cat and dog"
+    beside = counts - counts.diagonal().diag()
+    assert {divmod(int(i), 10) for i in beside.flatten().topk(2).indices} == {(3, 5), (5, 3)}
 
 
 @pytest.fixture

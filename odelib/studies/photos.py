@@ -42,6 +42,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
+
 from odelib.config import Config
 from odelib.measurements.views import NUMBERS, Views
 from odelib.presets import PRESETS
@@ -180,6 +182,22 @@ def accuracy_table(runs: Runs) -> Table:
 def published_table() -> Table:
     """Test accuracies that others state."""
     return ["source", "network", "parameters", "test accuracy, %", "of"], PUBLISHED
+
+
+def mistakes(runs: Runs) -> dict[str, str]:
+    """How many test images networks of `small` get wrong: one of them, all, any; and all together with `tied-2`."""
+    wrong = {case: torch.stack([unpack_bits(run.wrong or "") for run in runs[case]]) for case in ("small", "tied-2")}
+    counts = wrong["small"].sum(dim=1).tolist()
+    everyone = {case: bits.all(dim=0) for case, bits in wrong.items()}
+    share = int(everyone["small"].sum()) * len(counts) / sum(counts)
+    return {
+        "wrong-least": f"{min(counts):,}",
+        "wrong-most": f"{max(counts):,}",
+        "wrong-share": f"{100 * share:.0f}",
+        "wrong-all": f"{int(everyone['small'].sum()):,}",
+        "wrong-any": f"{int(wrong['small'].any(dim=0).sum()):,}",
+        "wrong-both": f"{int((everyone['small'] & everyone['tied-2']).sum()):,}",
+    }
 
 
 def views_table(record: Views) -> Table:
