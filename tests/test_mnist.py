@@ -17,6 +17,7 @@ from odelib.measurements.timing import StepTime
 from odelib.measurements.work_precision import WorkPrecisionRow
 from odelib.records import RESULTS
 from odelib.studies import STUDIES, mnist, mnist_numbers
+from odelib.studies.statistics import paired_seeds_interval
 from odelib.studies.summary import at_the_end, only, standard_error
 
 STUDY = STUDIES["mnist-gradients"]
@@ -325,6 +326,18 @@ def test_a_wrong_gradient_costs_nothing_that_could_be_seen_but_for_one_euler_ste
         assert (lost > 0.25) if solver == "euler" else (abs(lost) < 0.15)
     direct, adjoint = mnist.points_lost(runs)["euler"]
     assert max(adjoint) < min(direct)
+
+
+def test_four_euler_steps_lose_training_images_by_the_adjoint_and_better_solvers_do_not(runs, measured):
+    """With every seed; about as many as if the price grew with the square of the error."""
+    gap = {row.case: row.theta_gap for row in measured["gradient-error"].rows}
+    pairs = mnist.points_lost(runs, "train_accuracy")
+    lost = {solver: paired_seeds_interval(*pair) for solver, pair in pairs.items()}
+    assert all(adjoint < direct for direct, adjoint in zip(*pairs["euler-4"]))
+    assert lost["euler-4"][1] > 0 and lost["euler"][1] > 0
+    assert all(lost[solver][1] < 0 for solver in ("dopri5", "rk4"))
+    square = lost["euler"][0] * (gap["adjoint-euler-4"] / gap["adjoint-euler"]) ** 2
+    assert 0.5 < square / lost["euler-4"][0] < 2
 
 
 def test_the_adjoint_is_slower(measured):

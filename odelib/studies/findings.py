@@ -7,7 +7,7 @@ from odelib.measurements.memory import Memory
 from odelib.measurements.timing import Timing
 from odelib.studies.mnist import as_close_as_direct, cost, difference, points_lost, seconds_per_epoch
 from odelib.studies.savings import FAST, times_faster
-from odelib.studies.summary import Runs, accuracy, at_the_end, final, mean_and_range, only
+from odelib.studies.summary import Runs, accuracy, all_runs, at_the_end, final, mean_and_range, only
 
 
 def of_digits(runs: Runs, timing: Timing, memory: Memory, errors: GradientError) -> dict[str, str]:
@@ -22,6 +22,7 @@ def of_digits(runs: Runs, timing: Timing, memory: Memory, errors: GradientError)
         "blocks-high": f"{100 * max(blocks.values()):.2f}",
         "blocks": str(len(blocks)),
         "blocks-runs": str(sum(len(runs[case]) for case in blocks)),
+        "blocks-single": str(sum(len(runs[case]) == 1 for case in blocks)),
         "none": accuracy(runs["none"]),
         "none-runs": str(len(runs["none"])),
         "largest": f"{runs['resnet-6'][0].parameters:,}",
@@ -31,10 +32,13 @@ def of_digits(runs: Runs, timing: Timing, memory: Memory, errors: GradientError)
         "kept-adjoint": f"{kept['adjoint'] / 1e6:.1f}",
         "harmless": f"{gap['adjoint-euler-4']:.0%}",
         "harmless-points": difference(adjoint, direct),
+        "harmless-training": difference(*reversed(points_lost(runs, "train_accuracy")["euler-4"])),
         "harmless-runs": str(len(direct)),
         "harmful": f"{gap['adjoint-euler']:.0%}",
         "lost": f"{100 * (at_the_end(runs['direct-euler']) - at_the_end(runs['adjoint-euler'])):.1f}",
         "lost-runs": f"{len(runs['direct-euler'])} and {len(runs['adjoint-euler'])}",
+        "gpu": str(sum("NVIDIA" in run.environment.hardware for run in all_runs(runs))),
+        "digits": str(len(list(all_runs(runs)))),
     }
 
 

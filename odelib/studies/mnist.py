@@ -3,7 +3,7 @@
 Protocol: full MNIST, one recipe for every case, the result after the last epoch. A fixed grid takes one step from t=0
 to t=1, as torchdiffeq does by default; "-4" takes four. `none`, `resnet-1` and `resnet-6` have no ODE: they say what
 the block is worth. Runs on a GPU (their records say which) were made with NVIDIA_TF32_OVERRIDE=0, by which
-convolutions keep all their digits there too.
+convolutions keep all their digits there too; the records do not show this setting.
 """
 
 from collections.abc import Sequence
@@ -134,15 +134,15 @@ def _megabytes(config: Config, memory: Memory) -> str:
     return "-"
 
 
-def points_lost(runs: Runs) -> dict[str, tuple[list[float], list[float]]]:
-    """Test accuracy in percent by solver (`SOLVERS`), one value a seed: with the direct gradient, with the adjoint.
+def points_lost(runs: Runs, name: str = "test_accuracy") -> dict[str, tuple[list[float], list[float]]]:
+    """An accuracy in percent by solver (`SOLVERS`), one value a seed: with the direct gradient, with the adjoint.
 
     Seeds that both have, in their order: the values at one place begin with the same weights and see the same batches.
     """
     found = {}
     for solver in SOLVERS:
         ways = [
-            {run.config.seed: 100 * (run.last.test_accuracy or 0.0) for run in runs[f"{g}-{solver}"]} for g in GRADIENT
+            {run.config.seed: 100 * (getattr(run.last, name) or 0.0) for run in runs[f"{g}-{solver}"]} for g in GRADIENT
         ]
         seeds = sorted(ways[0].keys() & ways[1].keys())
         found[solver] = ([ways[0][seed] for seed in seeds], [ways[1][seed] for seed in seeds])
@@ -162,14 +162,21 @@ def difference(values: Sequence[float], others: Sequence[float]) -> str:
 
 def dose_table(runs: Runs, errors: GradientError) -> Table:
     """What a wrong gradient costs: how far the adjoint's is from the direct one, and what the adjoint reaches."""
-    header = ["solver", "adjoint from direct", "direct, %", "adjoint, %", "adjoint − direct, points", "seeds"]
-    gap = {row.case: row.theta_gap for row in errors.rows}
+    header = [
+        "solver",
+        "adjoint from direct",
+        "direct, %",
+        "adjoint, %",
+        "adjoint − direct, points",
+        "in training",
+        "seeds",
+    ]
+    gap, training = {row.case: row.theta_gap for row in errors.rows}, points_lost(runs, "train_accuracy")
     rows: list[list[object]] = []
     for solver, (direct, adjoint) in points_lost(runs).items():
         means = (mean_and_range(values) for values in (direct, adjoint))
-        rows.append(
-            [SOLVERS[solver], f"{gap[f'adjoint-{solver}']:.1%}", *means, difference(adjoint, direct), len(direct)]
-        )
+        lost = difference(adjoint, direct), difference(*reversed(training[solver]))
+        rows.append([SOLVERS[solver], f"{gap[f'adjoint-{solver}']:.1%}", *means, *lost, len(direct)])
     return header, sorted(rows, key=lambda row: float(str(row[1])[:-1]))
 
 

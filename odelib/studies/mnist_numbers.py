@@ -58,6 +58,7 @@ def _of_runs(runs: Runs) -> dict[str, str]:
         **{f"train-{case}": accuracy(found, "train_accuracy") for case, found in runs.items()},
         **{f"seeds-{case}": str(len(found)) for case, found in runs.items()},
         **{f"gap-{solver}": difference(adjoint, direct) for solver, (direct, adjoint) in pairs.items()},
+        "training-gap-euler-4": difference(*reversed(points_lost(runs, "train_accuracy")["euler-4"])),
         "largest-gap": f"{max(abs(gap) for solver, gap in means.items() if solver != 'euler'):.2f}",
         "interval": f"{100 * low:.2f} to {100 * high:.2f}",
         "environments": "; ".join(sorted(environments)),
