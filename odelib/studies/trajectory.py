@@ -307,22 +307,20 @@ def photo_numbers(record: StopTimes, inference: Inferences, runs: Runs) -> dict[
             raise ValueError(f"{case} ends photographs at the threshold {CAREFUL}")
         as_dear = min(row.nfe for row in stops if row.nfe >= nfe[SURE])
         found[f"{case}-exit-nfe"], found[f"{case}-full-nfe"] = f"{nfe[SURE]:.1f}", f"{nfe[1.0]:.0f}"
-        for name, rows in (("exit", early[SURE]), ("eager", early[EAGER]), ("full", early[1.0])):
-            found[f"{case}-{name}"] = percent((row.accuracy for row in rows), 1)
+        for name, threshold in (("exit", SURE), ("full", 1.0)):
+            found[f"{case}-{name}"] = percent((row.accuracy for row in early[threshold]), 1)
         found[f"{case}-fixed-nfe"] = str(as_dear)
         found[f"{case}-fixed"] = percent((row.accuracy for row in stops if row.nfe == as_dear), 1)
-        places = grouped(fine(record)[case], "at")
-        best = max(places, key=lambda at: mean(row.accuracy for row in places[at]))
-        found[f"{case}-best-at"] = f"{best:g}"
-        gain = [100 * (one.accuracy - end.accuracy) for one, end in zip(places[best], places[1.0])]
-        found[f"{case}-best-gain"] = signed(gain, 1)
         solvers = by_solver(inference, case)
         tight = next(iter(solvers.values()))
         fine_steps, own_step = ([100 * row.accuracy for row in rows] for rows in (tight, solvers[own]))
         found[f"{case}-tight-minus-own"] = with_interval(paired_seeds_interval(fine_steps, own_step))
         found[f"{case}-own-moved"] = percent((row.moved for row in solvers[own]), 1)
     found["standard-error"] = f"{100 * standard_error(mean(row.accuracy for row in tight), inference.images):.1f}"
-    passes = grouped(fine(record)[PASSED_TWICE], "at")
+    places, passes = (grouped(fine(record)[case], "at") for case in ("small", PASSED_TWICE))
+    best = max(places, key=lambda at: mean(row.accuracy for row in places[at]))
+    gain = [100 * (one.accuracy - end.accuracy) for one, end in zip(places[best], places[1.0])]
+    found["best-at"], found["best-gain"] = f"{best:g}", signed(gain, 1)
     for name, at in {"once": 0.5, "twice": 1.0}.items():
         found[name] = percent((row.accuracy for row in passes[at]), 1)
     return found
