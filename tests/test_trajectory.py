@@ -10,6 +10,7 @@ from odelib.book import trajectory_figures as figures
 from odelib.measurements.inference import Inference, Inferences
 from odelib.measurements.robustness import BUDGETS, Attacked, Robustness
 from odelib.measurements.stop_times import Exit, Reading, Stop, StopTimes
+from odelib.records import RESULTS
 from odelib.studies import STUDIES, attacks, summary, trajectory
 
 STUDY = STUDIES["mnist-gradients"]
@@ -371,6 +372,13 @@ def test_two_blocks_lose_accuracy_from_grid_to_grid_of_midpoint_steps_and_when_s
     numbers = trajectory.photo_numbers(*of_photographs, STUDIES["cifar10-modern"].runs())
     assert re.fullmatch(r"−\d.\d\d \(−.* to −.*\)", numbers["small-tight-minus-own"])
     assert trajectory.cheapest(of_photographs[1], "small")[0] == "midpoint, 1 step"
+
+
+def test_the_page_asks_for_the_numbers_of_photographs_that_there_are(of_photographs):
+    page = (RESULTS.parent / "trajectory.md").read_text(encoding="utf-8")
+    asked = set(re.findall(r"{glue:text}`trajectory-photos-([^`]+)`", page))
+    there = trajectory.photo_numbers(*of_photographs, STUDIES["cifar10-modern"].runs())
+    assert asked == set(there)
 
 
 def test_heads_of_photographs_read_along_the_way_and_probes_read_more_at_the_start(of_photographs):
