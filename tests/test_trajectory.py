@@ -390,6 +390,10 @@ def test_heads_of_photographs_read_along_the_way_and_probes_read_more_at_the_sta
             assert head[0.0][seed].accuracy + 0.2 < probes[0.0][seed].probe
             assert head[0.0][seed].accuracy + 0.3 < head[0.5][seed].accuracy
     small = trajectory.grouped(trajectory.fine(record)["small"], "at")
+    trained = summary.at_the_end(STUDIES["cifar10-modern"].runs()["small"])
+    assert max(summary.mean(row.accuracy for row in rows) for rows in small.values()) < trained
+    readings = trajectory.grouped((row for row in record.readings if row.case == "small"), "at")
+    assert all(half.symmetric < whole.symmetric for half, whole in zip(readings[0.5], readings[1.0]))
     best = float(trajectory.photo_numbers(*of_photographs, STUDIES["cifar10-modern"].runs())["best-at"])
     assert best < 1 and all(one.accuracy > end.accuracy for one, end in zip(small[best], small[1.0]))
     one_block = trajectory.grouped((row for row in record.readings if row.case == "assignment"), "at")
@@ -401,7 +405,19 @@ def test_heads_of_photographs_read_along_the_way_and_probes_read_more_at_the_sta
     assert min(ends[trajectory.PASSED_TWICE]) > max(ends["assignment"] + ends["small"])
 
 
-def test_early_exits_of_photographs_lose_next_to_nothing_and_their_own_step_is_cheaper(of_photographs):
+def test_with_one_block_a_stop_of_its_own_beats_one_stop_for_all_with_every_seed_and_with_two_not(of_photographs):
+    gains = {}
+    for case in trajectory.PHOTOS:
+        exits, stops = trajectory.exits_of(of_photographs[0], case)
+        early = trajectory.grouped(exits, "threshold")[trajectory.SURE]
+        spent = summary.mean(row.nfe for row in early)
+        fixed = trajectory.grouped(stops, "nfe")
+        as_dear = fixed[min(nfe for nfe in fixed if nfe >= spent)]
+        gains[case] = [one.accuracy - other.accuracy for one, other in zip(early, as_dear)]
+    assert min(gains["assignment"]) > 0 > min(gains["small"])
+
+
+def test_early_exits_of_photographs_lose_little_and_their_own_step_is_cheaper(of_photographs):
     record, _ = of_photographs
     runs = STUDIES["cifar10-modern"].runs()
     for case, own in (("assignment", 4), ("small", 2)):

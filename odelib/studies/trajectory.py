@@ -159,7 +159,7 @@ def cheapest(record: Inferences, case: str, allowed: float = ALLOWED) -> tuple[s
 def choice_table(record: Inferences) -> Table:
     """Of every case the tightest solve and the cheapest that is as good; `moved` is the share of other answers."""
     header = [
-        "trained with",
+        "network",
         "networks",
         "tightest: NFE",
         "accuracy, %",
@@ -297,6 +297,7 @@ def photo_numbers(record: StopTimes, inference: Inferences, runs: Runs) -> dict[
     Raises ValueError where a network of `PHOTOS` is sure beyond `CAREFUL`, of which the text knows nothing.
     """
     found = {"images": f"{record.images:,}", "asked": f"{inference.images:,}", "sure": f"{SURE:g}"}
+    found["eager-threshold"] = f"{EAGER:g}"
     found["n"] = " and ".join(sorted({str(networks(record.stops)[case]) for case in PHOTOS}))
     for case, own in zip(PHOTOS, ("RK4, 1 step", "midpoint, 1 step")):
         found[f"{case}-trained"] = accuracy(runs[case], digits=1)
