@@ -176,6 +176,12 @@ def test_what_views_bring_is_paired_by_network(seen):
     assert said["against"].startswith("+0.50 (")
 
 
+def test_what_was_wanted_of_the_other_shape_is_reached_with_six_views_and_not_with_one():
+    found = {n: [100 * row.accuracy for row in STUDY.measured("views").rows if (row.case, row.views) == ("small", n)]
+             for n in (1, 6)}  # fmt: skip
+    assert sum(found[1]) / 3 < float(photos.WANTED["small"]) < sum(found[6]) / 3
+
+
 def test_one_view_is_what_the_runs_say(runs):
     """They were tested by the machine that trained them, which may round otherwise."""
     record = STUDY.measured("views")
