@@ -211,7 +211,7 @@ class Study:
     shard: str | None = None  # such as 2/3: every third run, beginning with the second, so that three processes share
     status: bool = False  # only list what is there, what is missing, and what was measured by other code
     measure: str | None = None  # what to measure, such as timing; while timing, nothing else should run on the machine
-    images: int | None = None  # how many to measure on, where a measurement can be told; a record says how many it took
+    images: int | None = None  # for some measurements: how many test images to measure on
     confirm: bool = False  # repeat a small part of that measurement, to show that the code of today makes the same
     out: Path | None = None  # folder that holds a folder for each study; by default book/results of the clone
     data: Path | None = None  # where full data sets are kept

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 from odelib import config
 
+# Those of digits stand in `config`, since the records of measurements are tied to the code of that module.
 _DIGITS = config.PRESETS["odenet-mnist-modern"]
-# The recipe that the study `cifar10-modern` chose.
+# The recipe of the study `cifar10-modern`, whose protocol says what of it was chosen.
 _PHOTOGRAPHS = replace(
     _DIGITS,
     dataset="cifar10",
@@ -24,7 +25,7 @@ PRESETS = {
     **config.PRESETS,
     # The network of the assignment on photographs.
     "odenet-cifar10-modern": _PHOTOGRAPHS,
-    # As many weights, with ODE blocks at 16 x 16 and at 8 x 8 pixels.
+    # About as many weights, with ODE blocks at 16 x 16 and at 8 x 8 pixels.
     "odenet-cifar10-two-blocks": replace(
         _PHOTOGRAPHS, method="midpoint", stem="fine", scales=2, link="conv", zero_start=True
     ),

@@ -432,6 +432,7 @@ def rows():
     yield f"{study} --measure timing --images 5", "'timing' takes no number of images; of this study these do: loss"
     yield "study cifar10-full --measure confusion --images 5", "of this study these do: none"
     yield f"{study} --measure inference --images 0", "images must be positive, got 0"
+    yield f"{study} --measure figure-3 --images 5", "'figure-3' takes no number of images"
     for option in ("batch-size", "rounds", "images", "threads"):
         yield f"benchmark a --{option} 0", f"{option.replace('-', '_')} must be positive, got 0"
     yield f"benchmark a --threads {2**40}", "threads must be at most the "

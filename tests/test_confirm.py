@@ -251,6 +251,12 @@ def test_a_small_part_of_times_has_as_many_rounds():
     assert "rounds" not in MEASUREMENTS["timing"].small | MEASUREMENTS["benchmark"].small
 
 
+def test_more_images_than_there_are_are_refused(study, tmp_path, capsys):
+    assert command(tmp_path, "loss-scale", "--images", "100001") == 2
+    assert re.search(r"images must be at most the [\d,]+ of the test set, got 100001", capsys.readouterr().err)
+    assert not (tmp_path / "mnist-gradients" / "loss-scale.json").exists()
+
+
 def test_a_record_of_fewer_images_is_confirmed_with_as_many(study, tmp_path):
     assert command(tmp_path, "loss-scale", "--images", "2") == 0
     path = tmp_path / "mnist-gradients" / "loss-scale.json"

@@ -33,7 +33,12 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def cases(quick) -> dict[str, Config]:
     small = replace(quick, width=4, norm="batch")
-    return {"rk4": small, "euler": replace(small, method="euler"), "group": replace(small, norm="group")}
+    return {
+        "rk4": small,
+        "euler": replace(small, method="euler"),
+        "group": replace(small, norm="group"),
+        "adaptive": replace(small, method="dopri5", step_size=None),
+    }
 
 
 @pytest.fixture
@@ -133,7 +138,7 @@ def record(subject):
     stages = [
         Stage("a", k, norm, n, n / 2, float(norm + k), 1 + n / 4) for k in (0, 1) for norm in (1, 2) for n in range(3)
     ]
-    return NormStatistics(Environment.here(CPU), 5000, 128, tuple(tests), tuple(stages))
+    return NormStatistics(Environment.here(CPU), 5000, tuple(tests), tuple(stages))
 
 
 def test_the_table_and_the_gains_are_those_of_the_record(record):
@@ -160,4 +165,4 @@ def test_it_is_confirmed_and_wants_weights(subject, tmp_path):
     how.measure(subject).save(path)
     assert how.confirm(path, subject) == []
     with pytest.raises(RecordError, match="holds no weights of this study"):
-        measure_norm_statistics(replace(subject, cases={"group": subject.cases["group"]}))
+        measure_norm_statistics(replace(subject, cases={name: subject.cases[name] for name in ("group", "adaptive")}))

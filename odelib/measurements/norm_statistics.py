@@ -17,8 +17,7 @@ from odelib.shapes import Float
 from odelib.training import EVALUATED_AT_ONCE
 
 RUNNING, BATCH, ANEW, BY_STAGE = "running", "of the batch", "estimated anew", "by stage"
-TRAIN_IMAGES = 5000  # that statistics are estimated with
-BATCH_SIZE = 128  # as the networks were trained
+TRAIN_IMAGES = 5000  # that statistics are estimated with, in full batches
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,6 @@ class NormStatistics(Record):
 
     environment: Environment
     train_images: int
-    batch_size: int
     tests: tuple[NormTest, ...]
     stages: tuple[Stage, ...]
 
@@ -80,13 +78,16 @@ class StagedNorm(nn.Module):
 
 
 def staged(model: ImageClassifier, stages: int, images: Images, batch_size: int) -> ImageClassifier:
-    """A copy of the model whose norms in f are `StagedNorm`s, with statistics of these images, in evaluation mode."""
+    """A copy of the model whose norms in f are `StagedNorm`s, with statistics of these images, in evaluation mode.
+
+    Batches that are not full are left out, since all batches weigh the same.
+    """
     copy = deepcopy(model)
     f = _dynamics(copy)
     for name, norm in _norms(f):
         setattr(f, name, StagedNorm(norm, stages).to(next(f.parameters()).device).train())
     with torch.no_grad():
-        for x, _ in batches(images, batch_size):
+        for x, _ in batches(images.pick(slice(0, len(images) // batch_size * batch_size)), batch_size):
             copy.block(copy.stem(copy.normalize(x)))
     return copy.eval()
 
@@ -141,24 +142,30 @@ def _accuracy(model: ImageClassifier, at_once: int, data: Images) -> float:
 
 
 def measure_norm_statistics(subject: Subject, train_images: int = TRAIN_IMAGES) -> NormStatistics:
-    """Ask every network with BatchNorm in f, one ODE block and a fixed grid, whose weights are at hand.
+    """Ask every network with BatchNorm in f, an equation of order 1 and a fixed grid, whose weights are at hand.
 
     Statistics that are not the running ones are those of the first `train_images` training images, as they are, or of
-    the test batch. Raises RecordError when there are no such weights.
+    the test batch; batches are as large as in training. Raises RecordError when there are no such weights, and for a
+    network with several ODE blocks.
     """
     train = subject.data.train.pick(slice(0, train_images)).to(subject.device)
     test = subject.data.test.to(subject.device)
     tests: list[NormTest] = []
     rows: list[Stage] = []
-    cases = {case: c for case, c in subject.cases.items() if c.network == "odenet" and c.norm == "batch"}
+    cases = {
+        case: config
+        for case, config in subject.cases.items()
+        if (config.network, config.norm, config.order, config.adaptive) == ("odenet", "batch", 1, False)
+    }
     for case, seed, model in replace(subject, cases=cases).networks():
         with torch.no_grad():
             at = times(model, model.stem(model.normalize(next(iter(batches(test, 2)))[0])))
-        one_by_one = staged(model, len(at), train, BATCH_SIZE)
+        size = cases[case].batch_size
+        one_by_one = staged(model, len(at), train, size)
         kinds = {
             RUNNING: (model, EVALUATED_AT_ONCE),
-            BATCH: (by_batch(model), BATCH_SIZE),
-            ANEW: (staged(model, 1, train, BATCH_SIZE), EVALUATED_AT_ONCE),
+            BATCH: (by_batch(model), size),
+            ANEW: (staged(model, 1, train, size), EVALUATED_AT_ONCE),
             BY_STAGE: (one_by_one, EVALUATED_AT_ONCE),
         }
         tests += [NormTest(case, seed, name, _accuracy(*how, test)) for name, how in kinds.items()]
@@ -166,8 +173,9 @@ def measure_norm_statistics(subject: Subject, train_images: int = TRAIN_IMAGES) 
         for number, norm in enumerate(norms, start=1):
             rows += [Stage(case, seed, number, *values) for values in _stages(norm, at)]
     environment = Environment.here(subject.device, __name__)
-    return NormStatistics(environment, len(train), BATCH_SIZE, tuple(tests), tuple(rows))
+    return NormStatistics(environment, len(train), tuple(tests), tuple(rows))
 
 
 _STUDIES = ("cifar10-norms",)
+# Small enough as it is: the book keeps the weights of one such network.
 MEASUREMENT = Measurement(NormStatistics, measure_norm_statistics, __name__, studies=_STUDIES, small={})

@@ -50,7 +50,7 @@ def views(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "v b c h w"]:
 
 @torch.no_grad()
 def measure_views(subject: Subject, images: int | None = None, numbers: Sequence[int] = NUMBERS) -> Views:
-    """Ask every network of the study whose weights are at hand, by the first one, two and six of `views`.
+    """Ask every network of the study whose weights are at hand, by the first so many of `views` as `numbers` says.
 
     `images` are the first so many of the test set, all of them if it is None. Raises RecordError when there are no
     weights.

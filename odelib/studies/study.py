@@ -118,8 +118,8 @@ class Study:
     ) -> Record:
         """Make a measurement and keep its record at `path`, beside which the weights of the cases lie.
 
-        `images` takes the place of the measurement's own number of images. Raises RecordError when there is a record,
-        and OptionError when the measurement does not belong to the study, or has no number of images.
+        `images` takes the place of the measurement's own number of test images. Raises RecordError when there is a
+        record, and OptionError when the measurement does not belong to the study, or takes no such number of images.
         """
         self._must_measure(name)
         options = {} if images is None else {"images": images}
@@ -131,7 +131,10 @@ class Study:
         if path.exists():
             raise RecordError(f"{path} holds this measurement; move it away to measure again, or confirm it")
         try_to_write(path)
-        record = MEASUREMENTS[name].measure(self.subject(path.parent, data_root, device), **options)
+        subject = self.subject(path.parent, data_root, device)
+        if images is not None and images > len(subject.data.test):
+            raise OptionError(f"images must be at most the {len(subject.data.test):,} of the test set, got {images}")
+        record = MEASUREMENTS[name].measure(subject, **options)
         record.save(path)
         return record
 
@@ -153,5 +156,6 @@ class Study:
 
 
 def _counts_images(name: str) -> bool:
-    """Whether a measurement can be told how many images to take."""
-    return "images" in signature(MEASUREMENTS[name].measure).parameters
+    """Whether a measurement can be told how many test images to take; of several batches, it can not."""
+    parameters = signature(MEASUREMENTS[name].measure).parameters
+    return "images" in parameters and "batches" not in parameters
