@@ -24,7 +24,7 @@ from odelib.measurements.norm_statistics import (
     times,
 )
 from odelib.records import Environment, save_weights
-from odelib.studies import norms
+from odelib.studies import STUDIES, norms
 from odelib.studies.summary import only
 
 CPU = torch.device("cpu")
@@ -146,10 +146,33 @@ def test_the_table_and_the_gains_are_those_of_the_record(record):
     assert [row[1] for row in rows] == [
         "71.0 (70.0 to 72.0)", "75.0 (75.0 to 75.0)", "83.5 (83.0 to 84.0)", "84.5 (84.0 to 85.0)",
     ]  # fmt: skip
-    said = norms.norm_numbers(record)
-    assert said["norms-gain-anew"] == "4.0 (3.0 to 5.0)" and said["norms-gain-batch"] == "13.5 (12.0 to 15.0)"
-    assert (said["norms-n"], said["norms-images"], said["norms-shift"]) == ("2", "5,000", "3.0")
-    assert (said["norms-least-scale"], said["norms-most-scale"]) == ("1.00", "1.50")
+    whole = STUDIES["cifar10-full"].runs()
+    said = norms.norm_numbers(record, whole)
+    assert said["norms-gain-anew"] == "+4.0 (+3.0 to +5.0)" and said["norms-gain-batch"] == "+13.5 (+12.0 to +15.0)"
+    assert (said["norms-n"], said["norms-images"], said["norms-batch-size"]) == ("2", "5,000", "64")
+    assert (said["norms-scale-start"], said["norms-scale-end"]) == ("1.00", "1.50")
+    first, second = (84 - 100 * whole["odenet"][0].last.test_accuracy, 83 - 100 * whole["odenet"][1].last.test_accuracy)
+    assert said["norms-over-group"].startswith(f"−{-first:.1f} (") and f", −{-second:.1f} (" in said["norms-over-group"]
+
+
+# What the page claims
+
+
+def test_a_set_for_each_evaluation_brings_back_what_one_set_loses_and_one_estimated_anew_does_not():
+    study = STUDIES["cifar10-norms"]
+    record, (run,) = study.measured("norm-statistics"), study.runs()[norms.BATCH_NORM]
+    running, anew, by_stage, batch = (norms.accuracies(record, kind)[0] for kind in norms.KINDS)
+    assert running == pytest.approx(100 * run.last.test_accuracy, abs=0.03)
+    assert min(by_stage, batch) > running + 5 and abs(anew - running) < 1
+    group = STUDIES["cifar10-full"].runs()["odenet"][0]
+    assert by_stage > 100 * group.last.test_accuracy and group.config.seed == run.config.seed
+    first, last = ([row.scale for row in record.stages if row.norm == 1][k] for k in (0, -1))
+    assert first < 0.6 and last > 1.2
+    others = [row.scale for row in record.stages if row.norm != 1]
+    assert min(others) > 0.8 and max(others) < 1.15
+    for norm in (1, 2, 3):
+        shifts = [row.shift for row in record.stages if row.norm == norm]
+        assert max(shifts[1:3]) < min(shifts[0], shifts[3])
 
 
 def test_every_norm_is_a_line_along_the_solve(record):

@@ -7,10 +7,11 @@ evaluation does, then one set for all. Those of the test batch, by which an imag
 two apart.
 """
 
-from odelib.measurements.norm_statistics import ANEW, BATCH, BY_STAGE, RUNNING, NormStatistics
-from odelib.studies.cifar10 import FULL
+from odelib.measurements.norm_statistics import ANEW, BATCH, BY_STAGE, RUNNING, NormStatistics, NormTest
+from odelib.studies.cifar10 import FULL, TEST_IMAGES
+from odelib.studies.statistics import apart_share_interval
 from odelib.studies.study import Case, Study
-from odelib.studies.summary import Table, mean_and_range
+from odelib.studies.summary import Runs, Table, mean, mean_and_range, signed, with_interval
 
 BATCH_NORM = "odenet-norm-batch"
 NORMS = Study(
@@ -38,11 +39,12 @@ def norm_table(record: NormStatistics) -> Table:
     return ["statistics in f", "test accuracy, %"], rows
 
 
-def norm_numbers(record: NormStatistics) -> dict[str, str]:
-    """What each kind brings over the running statistics, in points, and how far inputs of norms move along a solve."""
+def norm_numbers(record: NormStatistics, group: Runs) -> dict[str, str]:
+    """What each kind brings over the running statistics, in points; with a set for each evaluation, the difference from
+    the networks with GroupNorm in `group` that have the same seeds; and how the input of norm 1 grows along a solve."""
     running = accuracies(record, RUNNING)
     gains = {
-        name: mean_and_range([one - other for one, other in zip(accuracies(record, kind), running)], 1)
+        name: signed([one - other for one, other in zip(accuracies(record, kind), running)])
         for name, kind in {"anew": ANEW, "by-stage": BY_STAGE, "batch": BATCH}.items()
     }
     return {
@@ -50,7 +52,22 @@ def norm_numbers(record: NormStatistics) -> dict[str, str]:
         "norms-n": str(len(running)),
         "norms-images": f"{record.train_images:,}",
         "norms-batch-size": str(NORMS.config(BATCH_NORM).batch_size),
-        "norms-shift": f"{max(row.shift for row in record.stages):.1f}",
-        "norms-least-scale": f"{min(row.scale for row in record.stages):.2f}",
-        "norms-most-scale": f"{max(row.scale for row in record.stages):.2f}",
+        "norms-by-stage": mean_and_range(accuracies(record, BY_STAGE), 1),
+        "norms-over-group": ", ".join(
+            with_interval((100 * share for share in _apart(row, group)), 1)
+            for row in record.tests
+            if row.statistics == BY_STAGE
+        ),
+        **{f"norms-scale-{name}": f"{mean(_scales(record, t)):.2f}" for name, t in {"start": 0.0, "end": 1.0}.items()},
     }
+
+
+def _apart(row: NormTest, group: Runs) -> tuple[float, float, float]:
+    """(difference, low, high) from the network with GroupNorm of the same seed: shares, by the test images."""
+    (run,) = [run for run in group["odenet"] if run.config.seed == row.seed]
+    return apart_share_interval(row.accuracy, run.last.test_accuracy or 0.0, TEST_IMAGES)
+
+
+def _scales(record: NormStatistics, t: float) -> list[float]:
+    """Of every network, the standard deviation that norm 1 sees at this time over that of all evaluations."""
+    return [row.scale for row in record.stages if (row.norm, row.t) == (1, t)]
