@@ -13,6 +13,8 @@ from odelib.measurements.norm_statistics import (
     ANEW,
     BATCH,
     BY_STAGE,
+    FIRST,
+    NORM_1,
     RUNNING,
     NormStatistics,
     NormTest,
@@ -20,6 +22,8 @@ from odelib.measurements.norm_statistics import (
     StagedNorm,
     by_batch,
     measure_norm_statistics,
+    of_stage,
+    orders,
     staged,
     times,
 )
@@ -59,20 +63,32 @@ def networks(subject):
     return {case: model for case, _, model in subject.networks()}
 
 
-def test_every_evaluation_has_its_own_set_in_turn():
+def test_every_evaluation_has_its_own_set_in_turn_and_all_have_one():
     norm = StagedNorm(torch.nn.BatchNorm2d(2), 3).train()
     images = [torch.randn(8, 2, 5, 5) + k for k in range(6)]
     for z in images:
         norm(z)
+    means = torch.stack([z.mean((0, 2, 3)) for z in images])
     for k in range(3):
-        seen = [images[k].mean((0, 2, 3)), images[k + 3].mean((0, 2, 3))]
-        torch.testing.assert_close(norm.sets[k].running_mean, (seen[0] + seen[1]) / 2)
+        torch.testing.assert_close(norm.sets[k].running_mean, means[k::3].mean(0))
+    torch.testing.assert_close(norm.sets[3].running_mean, means.mean(0))
     norm.eval()
-    first = norm(images[0])
-    own = norm.sets[0]
-    middle, var = own.running_mean[:, None, None], own.running_var[:, None, None]
-    torch.testing.assert_close(first, (images[0] - middle) / (var + 1e-5).sqrt())
-    assert not torch.allclose(norm(images[0]), first)  # the second set
+    for order in ((0, 1, 2), (0, 3, 3), (1, 1, 1)):
+        norm.order = order
+        for k in order:
+            middle, var = norm.sets[k].running_mean[:, None, None], norm.sets[k].running_var[:, None, None]
+            torch.testing.assert_close(norm(images[0]), (images[0] - middle) / (var + 1e-5).sqrt())
+
+
+def test_orders_of_sets():
+    assert orders(2) == {
+        ANEW: ((2, 2), (2, 2)),
+        BY_STAGE: ((0, 1), (0, 1)),
+        FIRST: ((0, 2), (0, 2)),
+        NORM_1: ((0, 1), (2, 2)),
+        "of evaluation 0": ((0, 0), (0, 0)),
+        "of evaluation 1": ((1, 1), (1, 1)),
+    }
 
 
 def test_a_solve_asks_for_f_at_the_times_of_its_method(subject):
@@ -96,16 +112,10 @@ def test_statistics_of_the_batch_are_those_of_training_and_leave_the_running_one
     assert again.block.f.norm1.running_mean.equal(kept)
 
 
-def test_with_one_evaluation_a_solve_sets_by_stage_are_one_set(subject, tiny):
-    model = networks(subject)["euler"]
-    x = tiny.test.images.float() / 255
-    with torch.no_grad():
-        one, several = (staged(model, n, tiny.train, 10)(x) for n in (1, 2))
-        assert not torch.allclose(one, several)  # the second set saw every second batch alone
+def test_with_one_evaluation_a_solve_all_sets_are_one(subject):
     found = measure_norm_statistics(subject)
-    assert only(found.tests, case="euler", statistics=ANEW).accuracy == pytest.approx(
-        only(found.tests, case="euler", statistics=BY_STAGE).accuracy
-    )
+    accuracies = {only(found.tests, case="euler", statistics=kind).accuracy for kind in orders(1)}
+    assert len(accuracies) == 1
     assert [row.shift for row in found.stages if row.case == "euler"] == [0, 0, 0]
 
 
@@ -115,14 +125,18 @@ def test_sets_by_stage_answer_as_the_batch_that_they_are_of(subject, tiny):
     x = images.images.float() / 255
     with torch.no_grad():
         own = by_batch(model)(x)
-        torch.testing.assert_close(staged(model, 4, images, 30)(x), own, rtol=1e-2, atol=1e-2)
-        assert (staged(model, 1, images, 30)(x) - own).norm() > 3 * (staged(model, 4, images, 30)(x) - own).norm()
+        network = staged(model, 4, images, 30)
+        by_stage = network(x)
+        torch.testing.assert_close(by_stage, own, rtol=1e-2, atol=1e-2)
+        for name in ("norm1", "norm2", "norm3"):
+            getattr(network.block.f, name).order = (4, 4, 4, 4)
+        assert (network(x) - own).norm() > 3 * (by_stage - own).norm()
 
 
 def test_networks_with_batch_norm_alone_are_asked_and_every_stage_has_a_row(subject):
     found = measure_norm_statistics(subject)
     assert {row.case for row in found.tests} == {"rk4", "euler"}
-    assert [row.statistics for row in found.tests[:4]] == [RUNNING, BATCH, ANEW, BY_STAGE]
+    assert [row.statistics for row in found.tests if row.case == "rk4"] == [RUNNING, BATCH, *orders(4)]
     mine = [row for row in found.stages if row.case == "rk4"]
     assert [(row.norm, row.stage) for row in mine] == [(n, k) for n in (1, 2, 3) for k in range(4)]
     assert all(row.shift >= 0 and row.scale > 0 for row in mine) and max(row.shift for row in mine) > 0.01
@@ -133,7 +147,10 @@ def test_networks_with_batch_norm_alone_are_asked_and_every_stage_has_a_row(subj
 
 @pytest.fixture
 def record(subject):
-    kinds = {RUNNING: (0.7, 0.72), ANEW: (0.75, 0.75), BY_STAGE: (0.84, 0.83), BATCH: (0.85, 0.84)}
+    kinds = {
+        RUNNING: (0.7, 0.72), ANEW: (0.75, 0.75), BY_STAGE: (0.84, 0.83), BATCH: (0.85, 0.84),
+        FIRST: (0.83, 0.83), NORM_1: (0.82, 0.82), **{of_stage(k): (k / 10, k / 10) for k in range(4)},
+    }  # fmt: skip
     tests = [NormTest("a", k, kind, values[k]) for k in (0, 1) for kind, values in kinds.items()]
     stages = [
         Stage("a", k, norm, n, n / 2, float(norm + k), 1 + n / 4) for k in (0, 1) for norm in (1, 2) for n in range(3)
@@ -143,9 +160,10 @@ def record(subject):
 
 def test_the_table_and_the_gains_are_those_of_the_record(record):
     _, rows = norms.norm_table(record)
-    assert [row[1] for row in rows] == [
+    assert [row[1] for row in rows[:4]] == [
         "71.0 (70.0 to 72.0)", "75.0 (75.0 to 75.0)", "83.5 (83.0 to 84.0)", "84.5 (84.0 to 85.0)",
     ]  # fmt: skip
+    assert rows[-1] == ["the set of the last evaluation for all", "30.0 (30.0 to 30.0)"]
     whole = STUDIES["cifar10-full"].runs()
     said = norms.norm_numbers(record, whole)
     assert said["norms-gain-anew"] == "+4.0 (+3.0 to +5.0)" and said["norms-gain-batch"] == "+13.5 (+12.0 to +15.0)"
@@ -161,9 +179,13 @@ def test_the_table_and_the_gains_are_those_of_the_record(record):
 def test_a_set_for_each_evaluation_brings_back_what_one_set_loses_and_one_estimated_anew_does_not():
     study = STUDIES["cifar10-norms"]
     record, (run,) = study.measured("norm-statistics"), study.runs()[norms.BATCH_NORM]
-    running, anew, by_stage, batch = (norms.accuracies(record, kind)[0] for kind in norms.KINDS)
+    running, anew, by_stage, batch, first_alone, norm_1, *single = (
+        norms.accuracies(record, kind)[0] for kind in norms.KINDS
+    )
     assert running == pytest.approx(100 * run.last.test_accuracy, abs=0.03)
     assert min(by_stage, batch) > running + 5 and abs(anew - running) < 1
+    assert min(first_alone, norm_1) > by_stage - 2
+    assert max(single) == single[1] > anew + 5 and sorted(single)[-2] < anew
     group = STUDIES["cifar10-full"].runs()["odenet"][0]
     assert by_stage > 100 * group.last.test_accuracy and group.config.seed == run.config.seed
     first, last = ([row.scale for row in record.stages if row.norm == 1][k] for k in (0, -1))

@@ -16,7 +16,11 @@ from odelib.records import Environment, Record
 from odelib.shapes import Float
 from odelib.training import EVALUATED_AT_ONCE
 
+# Kinds of statistics: as training left them, and those of the test batch; estimated anew, one set for all evaluations
+# of a solve, or a set for each; a set of its own for the first evaluation alone, or for each in norm 1 alone, and the
+# one for all elsewhere. And, by `of_stage`, the set of one evaluation for all.
 RUNNING, BATCH, ANEW, BY_STAGE = "running", "of the batch", "estimated anew", "by stage"
+FIRST, NORM_1 = "first apart", "norm 1 by stage"
 TRAIN_IMAGES = 5000  # that statistics are estimated with, in full batches
 
 
@@ -58,22 +62,28 @@ class NormStatistics(Record):
 
 
 class StagedNorm(nn.Module):
-    """A BatchNorm with a set of statistics for each of `stages` evaluations of f, which come in turn.
+    """A BatchNorm with a set of statistics for each of `stages` evaluations of f in a solve, and a last one for all.
 
-    In training mode every set takes the mean of what it sees, in evaluation it normalises with it; weight and bias are
-    those of `norm`. With a single stage it is a BatchNorm that forgets nothing (as after `swa_utils.update_bn`).
+    Evaluations come in turn. In training mode every set takes the mean of what it sees, and an evaluation is normalised
+    by its batch; in evaluation mode the k-th one normalises with set `order[k]`. Weight and bias are those of `norm`.
     """
 
     def __init__(self, norm: nn.BatchNorm2d, stages: int):
         super().__init__()
         n = norm.num_features
         self.weight, self.bias = norm.weight, norm.bias
-        self.sets = nn.ModuleList(nn.BatchNorm2d(n, norm.eps, momentum=None, affine=False) for _ in range(stages))
+        self.sets = nn.ModuleList(nn.BatchNorm2d(n, norm.eps, momentum=None, affine=False) for _ in range(stages + 1))
+        self.order = tuple(range(stages))
         self.calls = 0
 
     def forward(self, z: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        normalised = self.sets[self.calls % len(self.sets)](z)
+        stage = self.calls % len(self.order)
         self.calls += 1
+        if self.training:
+            self.sets[-1](z)  # to take note of it
+            normalised = self.sets[stage](z)
+        else:
+            normalised = self.sets[self.order[stage]](z)
         return self.weight[:, None, None] * normalised + self.bias[:, None, None]
 
 
@@ -90,6 +100,19 @@ def staged(model: ImageClassifier, stages: int, images: Images, batch_size: int)
         for x, _ in batches(images.pick(slice(0, len(images) // batch_size * batch_size)), batch_size):
             copy.block(copy.stem(copy.normalize(x)))
     return copy.eval()
+
+
+def orders(stages: int) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
+    """By kind of statistics, the `StagedNorm.order` of norm 1 and that of the other norms."""
+    each, common = tuple(range(stages)), (stages,) * stages
+    first = (0, *common[1:])
+    single = {of_stage(k): ((k,) * stages,) * 2 for k in each}
+    return {ANEW: (common, common), BY_STAGE: (each, each), FIRST: (first, first), NORM_1: (each, common), **single}
+
+
+def of_stage(k: int) -> str:
+    """The kind of statistics that takes the set of evaluation k, counted from 0, for all evaluations."""
+    return f"of evaluation {k}"
 
 
 def by_batch(model: ImageClassifier) -> ImageClassifier:
@@ -126,8 +149,9 @@ def _norms(f: nn.Module) -> Iterator[tuple[str, nn.BatchNorm2d]]:
 
 def _stages(one: StagedNorm, at: list[float]) -> Iterator[tuple[int, float, float, float]]:
     """Stage, t, shift and scale of every set of a norm (`Stage`)."""
-    mean = torch.stack([part.get_buffer("running_mean") for part in one.sets]).double()  # (stages, channels)
-    var = torch.stack([part.get_buffer("running_var") for part in one.sets]).double()
+    own = one.sets[: len(at)]
+    mean = torch.stack([part.get_buffer("running_mean") for part in own]).double()  # (stages, channels)
+    var = torch.stack([part.get_buffer("running_var") for part in own]).double()
     middle = mean.mean(dim=0)
     std = (var.mean(dim=0) + mean.var(dim=0, correction=0)).sqrt()  # of all stages as one set of numbers
     for k, t in enumerate(at):
@@ -161,15 +185,14 @@ def measure_norm_statistics(subject: Subject, train_images: int = TRAIN_IMAGES) 
         with torch.no_grad():
             at = times(model, model.stem(model.normalize(next(iter(batches(test, 2)))[0])))
         size = cases[case].batch_size
-        one_by_one = staged(model, len(at), train, size)
-        kinds = {
-            RUNNING: (model, EVALUATED_AT_ONCE),
-            BATCH: (by_batch(model), size),
-            ANEW: (staged(model, 1, train, size), EVALUATED_AT_ONCE),
-            BY_STAGE: (one_by_one, EVALUATED_AT_ONCE),
-        }
-        tests += [NormTest(case, seed, name, _accuracy(*how, test)) for name, how in kinds.items()]
-        norms = [part for part in _dynamics(one_by_one).children() if isinstance(part, StagedNorm)]
+        for kind, (network, at_once) in {RUNNING: (model, EVALUATED_AT_ONCE), BATCH: (by_batch(model), size)}.items():
+            tests.append(NormTest(case, seed, kind, _accuracy(network, at_once, test)))
+        network = staged(model, len(at), train, size)
+        norms = [part for part in _dynamics(network).children() if isinstance(part, StagedNorm)]
+        for kind, (first, others) in orders(len(at)).items():
+            for norm, order in zip(norms, (first, others, others)):
+                norm.order = order
+            tests.append(NormTest(case, seed, kind, _accuracy(network, EVALUATED_AT_ONCE, test)))
         for number, norm in enumerate(norms, start=1):
             rows += [Stage(case, seed, number, *values) for values in _stages(norm, at)]
     environment = Environment.here(subject.device, __name__)

@@ -3,11 +3,22 @@
 One run of `cifar10-full` that is made once more, since its weights were not kept. Protocol: after the last epoch, and
 with these weights, f normalises with other statistics than the running ones (`norm_statistics`), and the network is
 tested. If a set that is estimated anew brings the points back, the running ones were at fault; if only a set for each
-evaluation does, then one set for all. Those of the test batch, by which an image sees the others, do not tell these
-two apart.
+evaluation does, the average over the evaluations. Those of the test batch, by which an image sees the others, do not
+tell these two apart. After a first look, which had the first four of `KINDS`, the others were added: which evaluation
+is it, and which norm?
 """
 
-from odelib.measurements.norm_statistics import ANEW, BATCH, BY_STAGE, RUNNING, NormStatistics, NormTest
+from odelib.measurements.norm_statistics import (
+    ANEW,
+    BATCH,
+    BY_STAGE,
+    FIRST,
+    NORM_1,
+    RUNNING,
+    NormStatistics,
+    NormTest,
+    of_stage,
+)
 from odelib.studies.cifar10 import FULL, TEST_IMAGES
 from odelib.studies.statistics import apart_share_interval
 from odelib.studies.study import Case, Study
@@ -25,6 +36,12 @@ KINDS = {
     ANEW: "one set, estimated anew after training",
     BY_STAGE: "a set for each evaluation of a solve, estimated anew",
     BATCH: "those of the test batch, as in training",
+    FIRST: "its own set for the first evaluation, one set for the others",
+    NORM_1: "a set for each evaluation in norm 1, one set in the other norms",
+    of_stage(0): "the set of the first evaluation for all",
+    of_stage(1): "the set of the second evaluation for all",
+    of_stage(2): "the set of the third evaluation for all",
+    of_stage(3): "the set of the last evaluation for all",
 }
 
 
@@ -45,7 +62,14 @@ def norm_numbers(record: NormStatistics, group: Runs) -> dict[str, str]:
     running = accuracies(record, RUNNING)
     gains = {
         name: signed([one - other for one, other in zip(accuracies(record, kind), running)])
-        for name, kind in {"anew": ANEW, "by-stage": BY_STAGE, "batch": BATCH}.items()
+        for name, kind in {
+            "anew": ANEW,
+            "by-stage": BY_STAGE,
+            "batch": BATCH,
+            "first": FIRST,
+            "norm-1": NORM_1,
+            "second": of_stage(1),
+        }.items()
     }
     return {
         **{f"norms-gain-{name}": gain for name, gain in gains.items()},
