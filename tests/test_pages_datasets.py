@@ -191,6 +191,8 @@ def test_every_solver_but_one_euler_step_agrees_to_half_a_point_and_none_helps_b
     assert max(good) - min(good) < 0.5
     for seed in (0, 1):
         norm = {row.solver: 100 * row.accuracy for row in rows if (row.case, row.seed) == ("odenet-norm-batch", seed)}
+        fine = [norm[name] for name in ("rk4, 4 steps", "dopri5, 1e-3", "dopri5, 1e-5")]
+        assert max(fine) - min(fine) < 0.2 and max(norm.values()) - min(norm.values()) > 5
         assert norm["dopri5, 1e-5"] > norm["rk4, 1 step"] and max(norm.values()) < min(good) - 5
 
 

@@ -76,6 +76,7 @@ def norm_numbers(record: NormStatistics, group: Runs) -> dict[str, str]:
         "norms-n": str(len(running)),
         "norms-images": f"{record.train_images:,}",
         "norms-batch-size": str(NORMS.config(BATCH_NORM).batch_size),
+        "norms-running": mean_and_range(running, 1),
         "norms-by-stage": mean_and_range(accuracies(record, BY_STAGE), 1),
         "norms-over-group": ", ".join(
             with_interval((100 * share for share in _apart(row, group)), 1)
