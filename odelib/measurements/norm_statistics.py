@@ -88,7 +88,7 @@ class StagedNorm(nn.Module):
 
 
 def staged(model: ImageClassifier, stages: int, images: Images, batch_size: int) -> ImageClassifier:
-    """A copy of the model whose norms in f are `StagedNorm`s, with statistics of these images, in evaluation mode.
+    """A copy of the model, in evaluation mode, where each norm of f is a `StagedNorm` with statistics of these images.
 
     Batches that are not full are left out, since all batches weigh the same.
     """
