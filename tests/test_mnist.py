@@ -255,6 +255,9 @@ def test_doses_stand_in_their_order(runs, measured):
     assert sorted(row[0] for row in rows) == sorted(mnist.SOLVERS.values())
     doses = [float(row[1][:-1]) for row in rows]
     assert doses == sorted(doses) and rows[-1][0] == "Euler, one step"
+    for place, name in ((2, "test_accuracy"), (3, "train_accuracy")):
+        direct, adjoint = mnist.points_lost(runs, name)["euler"]
+        assert rows[-1][place] == mnist.difference(adjoint, direct)
 
 
 BACKWARD = [
