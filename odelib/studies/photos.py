@@ -217,7 +217,7 @@ def views_table(record: Views) -> Table:
 
 def views_numbers(record: Views) -> dict[str, str]:
     """What the mirror image brings over one view, and six views over these two, in points, paired by the networks with
-    a 95 % interval over the seeds; what is left between `small` and `tied-2` then; and `small` with two views."""
+    a 95 % interval over the seeds; and what is left between `small` and `tied-2` then."""
     found = {case: [_by_views(record, case, n) for n in NUMBERS] for case in NAMES}
     said = {"against": mnist.difference(found["small"][-1], found["tied-2"][-1])}
     for case, (one, two, six) in found.items():
