@@ -182,6 +182,10 @@ def test_what_views_bring_is_paired_by_network(seen):
     assert said["against"].startswith("+0.50 (")
 
 
+def test_one_published_number_alone_is_by_several_views():
+    assert [row[0].split("]")[0] for row in photos.PUBLISHED if "views" in row[1]] == ["[airbench"]
+
+
 def test_what_was_wanted_of_the_other_shape_is_reached_with_two_views_and_not_with_one():
     found = {n: [100 * row.accuracy for row in STUDY.measured("views").rows if (row.case, row.views) == ("small", n)]
              for n in (1, 2, 6)}  # fmt: skip

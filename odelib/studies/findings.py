@@ -5,7 +5,7 @@ from odelib.measurements.benchmark import SCRIPT, Benchmark
 from odelib.measurements.gradient_error import GradientError
 from odelib.measurements.memory import Memory
 from odelib.measurements.timing import Timing
-from odelib.studies.mnist import as_close_as_direct, cost, difference, points_lost, seconds_per_epoch
+from odelib.studies.mnist import adjoint_minus_direct, as_close_as_direct, cost, points_lost, seconds_per_epoch
 from odelib.studies.savings import FAST, times_faster
 from odelib.studies.summary import Runs, accuracy, all_runs, at_the_end, final, mean_and_range, only
 
@@ -16,7 +16,6 @@ def of_digits(runs: Runs, timing: Timing, memory: Memory, errors: GradientError)
     seconds = {case: quartiles[1] for case, quartiles in seconds_per_epoch(timing).items()}
     kept = {way: only(memory.rows, method="dopri5", gradient=way, rtol=1e-3).kept for way in ("direct", "adjoint")}
     gap = {row.case: row.theta_gap for row in errors.rows}
-    direct, adjoint = points_lost(runs)["euler-4"]
     return {
         "blocks-low": f"{100 * min(blocks.values()):.2f}",
         "blocks-high": f"{100 * max(blocks.values()):.2f}",
@@ -31,9 +30,9 @@ def of_digits(runs: Runs, timing: Timing, memory: Memory, errors: GradientError)
         "kept-direct": f"{kept['direct'] / 1e6:.0f}",
         "kept-adjoint": f"{kept['adjoint'] / 1e6:.1f}",
         "harmless": f"{gap['adjoint-euler-4']:.0%}",
-        "harmless-points": difference(adjoint, direct),
-        "harmless-training": difference(*reversed(points_lost(runs, "train_accuracy")["euler-4"])),
-        "harmless-runs": str(len(direct)),
+        "harmless-points": adjoint_minus_direct(runs, "euler-4"),
+        "harmless-training": adjoint_minus_direct(runs, "euler-4", "train_accuracy"),
+        "harmless-runs": str(len(points_lost(runs)["euler-4"][0])),
         "harmful": f"{gap['adjoint-euler']:.0%}",
         "lost": f"{100 * (at_the_end(runs['direct-euler']) - at_the_end(runs['adjoint-euler'])):.1f}",
         "lost-runs": f"{len(runs['direct-euler'])} and {len(runs['adjoint-euler'])}",

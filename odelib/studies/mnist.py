@@ -160,14 +160,19 @@ def difference(values: Sequence[float], others: Sequence[float]) -> str:
     return with_interval(paired_seeds_interval(values, others))
 
 
+def adjoint_minus_direct(runs: Runs, solver: str, name: str = "test_accuracy") -> str:
+    """What the adjoint of a solver of `SOLVERS` changes in an accuracy, in points: `difference` of `points_lost`."""
+    direct, adjoint = points_lost(runs, name)[solver]
+    return difference(adjoint, direct)
+
+
 def dose_table(runs: Runs, errors: GradientError) -> Table:
     """What a wrong gradient costs: how far the adjoint's is from the direct one, and what the adjoint loses by it."""
-    gap = {row.case: row.theta_gap for row in errors.rows}
-    test, training = points_lost(runs), points_lost(runs, "train_accuracy")
+    gap, pairs = {row.case: row.theta_gap for row in errors.rows}, points_lost(runs)
     rows: list[list[object]] = []
     for solver, name in sorted(SOLVERS.items(), key=lambda item: gap[f"adjoint-{item[0]}"]):
-        lost = [difference(adjoint, direct) for direct, adjoint in (test[solver], training[solver])]
-        rows.append([name, f"{gap[f'adjoint-{solver}']:.1%}", *lost, len(test[solver][0])])
+        lost = [adjoint_minus_direct(runs, solver, part) for part in ("test_accuracy", "train_accuracy")]
+        rows.append([name, f"{gap[f'adjoint-{solver}']:.1%}", *lost, len(pairs[solver][0])])
     return ["solver", "adjoint from direct", "adjoint − direct in the test, points", "in training", "seeds"], rows
 
 
