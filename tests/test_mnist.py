@@ -140,8 +140,10 @@ def test_crossed_accuracies_are_those_of_all_networks_of_a_case(measured):
     cross = replace(measured["cross-solver"], rows=tuple(CrossTest(c, seed, s, 1.0, a) for c, seed, s, a in tests))
     assert mnist.crossed(cross) == {"a": {"euler": [50.0, 100.0], "rk4": [25.0, 25.0]}}
     header, rows = mnist.cross_table(cross)
-    assert header == ["trained with", "euler", "rk4", "networks"]
-    assert rows == [["a", "75.0 (50.0 to 100.0)", "25.0 (25.0 to 25.0)", 2]]
+    assert header == ["trained with", "euler", "rk4", "networks", "apart"]
+    assert rows == [["a", "75.0", "25.0", 2, "50.0"]]
+    alone = replace(cross, rows=tuple(row for row in cross.rows if row.seed == 0))
+    assert mnist.cross_table(alone)[1] == [["a", "50.0", "25.0", 1, "–"]]
 
 
 def test_kept_bytes_are_megabytes_by_nfe_in_order(measured):
