@@ -86,6 +86,14 @@ def test_numbers_are_the_least_and_the_largest_ratio():
     assert said["dopri5-error-most"] == "4.0" and said["nfe-seeds"] == str(len(runs))
 
 
+def test_no_backward_solve_takes_half_and_not_all_take_as_many():
+    rows = STUDIES["mnist-gradients"].measured("figure-3").rows
+    ratios = [row.nfe_backward / row.nfe_forward for row in rows]
+    assert 0.6 < min(ratios) < 0.9 and max(ratios) <= 1
+    tuning = STUDIES["cifar10-tuning"].runs()["adaptive-adjoint"]  # where the backward solve takes more
+    assert all(run.last.nfe_backward > run.last.nfe_forward for run in tuning)
+
+
 def test_the_figure_shows_each_solver_and_each_run():
     runs = STUDIES["mnist-gradients"].runs()["adjoint-dopri5"]
     error, backward, epochs = figure_3(record(), runs).axes

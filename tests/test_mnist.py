@@ -407,6 +407,12 @@ def test_the_seminorm_needs_more_evaluations_for_the_same_error(numbers):
     assert float(numbers["scale-top-error-seminorm"][:-1]) > float(numbers["scale-top-error-adjoint"][:-1])
 
 
+def test_six_blocks_are_not_told_apart_from_the_flow(runs, numbers):
+    six, flow = ([100 * run.last.test_accuracy for run in runs[case]] for case in ("resnet-6", "direct-dopri5"))
+    _, low, high = paired_seeds_interval(six, flow)
+    assert low < 0 < high and numbers["six-blocks"] == mnist.difference(six, flow)
+
+
 def test_more_steps_or_a_better_method_close_the_gap_to_the_direct_gradient(measured):
     gap = {row.case: row.theta_gap for row in measured["gradient-error"].rows}
     assert gap["adjoint-euler"] > 1 > gap["adjoint-euler-4"] > gap["adjoint-rk4"] > gap["adjoint-rk4-4"] > 0

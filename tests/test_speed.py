@@ -393,7 +393,7 @@ def test_numbers_of_the_runs_are_ranges_over_all_ways_and_minutes(raced):
 def test_the_page_asks_for_numbers_that_there_are(one, two, gpu, runs):
     page = (RESULTS.parent / "speed.md").read_text(encoding="utf-8")
     asked = set(re.findall(r"{glue:text}`speed-([^`]+)`", page))
-    live = {"state-mb"}
+    live = {"state-mb", "error-of-8"}
     found = [savings.numbers(one, two), savings.goal_numbers(one, two, 5.0), savings.gpu_numbers(one, gpu, {SCRIPT: 1})]
     assert asked == {*speed.numbers(runs), *live}.union(*found)
 
@@ -476,11 +476,15 @@ def test_a_table_of_the_gpu_divides_both_times_by_the_operations(one, gpu):
 
 def test_numbers_of_the_gpu_are_ratios_of_its_own_medians(one, gpu):
     sizes = [replace(size(6, 64), block=(0.5,)), replace(size(12, 64), block=(1.0,)), size(8, 128)]
-    slow = replace(with_rows(one, row(SCRIPT, 12.0)), sizes=(sizes[0], replace(sizes[1], block=(3.0,)), sizes[2]))
-    fast = with_rows(gpu, row(SCRIPT, 3.0), row(GRID, 2.0), row(FAST, 3.0), row(FAST_BF16, 5.0))
+    rows = row(SCRIPT, 12.0), row(SCRIPT_ADJOINT, 36.0)
+    slow = replace(with_rows(one, *rows), sizes=(sizes[0], replace(sizes[1], block=(3.0,)), sizes[2]))
+    fast = with_rows(
+        gpu, row(SCRIPT, 3.0), row(GRID, 2.0), row(FAST, 3.0), row(FAST_BF16, 5.0), row(SCRIPT_ADJOINT, 6.0)
+    )
     found = savings.gpu_numbers(slow, replace(fast, sizes=tuple(sizes)), {SCRIPT: 100, GRID: 500})
     assert (found["gpu-each"], found["gpu-each-thread"]) == ("4 to 30", "2 to 120")
     assert (found["gpu-all"], found["gpu-products"], found["gpu-bf16"]) == ("1.5", "1.5", "2.5")
+    assert (found["gpu-adjoint"], found["gpu-adjoint-thread"]) == ("2.00", "3.00")
     assert (found["gpu-growth"], found["gpu-growth-thread"], found["gpu-pixels"]) == ("2.0", "6.0", "4")
     assert found["gpu-ms-script"] == "3" and found["gpu-step-products"] == "3 (3 to 3)"
     _, rows = savings.gpu_size_table(slow, replace(fast, sizes=tuple(sizes)))

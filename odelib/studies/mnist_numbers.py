@@ -16,11 +16,12 @@ from odelib.studies.mnist import (
     closest,
     cost,
     crossed,
+    difference,
     points_lost,
     seconds_per_epoch,
 )
 from odelib.studies.statistics import share_interval
-from odelib.studies.summary import Runs, accuracy, all_runs, at_the_end, mean, mean_and_range, only
+from odelib.studies.summary import Runs, accuracy, all_runs, at_the_end, final, mean, mean_and_range, only
 
 _TEST_IMAGES = 10_000
 
@@ -51,6 +52,7 @@ def _of_runs(runs: Runs) -> dict[str, str]:
     pairs = points_lost(runs)
     means = {solver: mean(adjoint) - mean(direct) for solver, (direct, adjoint) in pairs.items()}
     low, high = share_interval(at_the_end(runs["direct-dopri5"]), _TEST_IMAGES)
+    six, flow = "resnet-6", "direct-dopri5"
     made = (run.environment for run in all_runs(runs))
     environments = {f"{e.hardware} (threads: {e.threads}, torch {e.torch})" for e in made}
     return {
@@ -58,6 +60,8 @@ def _of_runs(runs: Runs) -> dict[str, str]:
         **{f"train-{case}": accuracy(found, "train_accuracy") for case, found in runs.items()},
         **{f"seeds-{case}": str(len(found)) for case, found in runs.items()},
         **{f"gap-{solver}": adjoint_minus_direct(runs, solver) for solver in pairs},
+        "six-blocks": difference(*([100 * share for share in final(runs[case])] for case in (six, flow))),
+        "six-parameters": f"{runs[six][0].parameters / runs[flow][0].parameters:.1f}",
         "training-gap-euler-4": adjoint_minus_direct(runs, "euler-4", "train_accuracy"),
         "largest-gap": f"{max(abs(gap) for solver, gap in means.items() if solver != 'euler'):.2f}",
         "interval": f"{100 * low:.2f} to {100 * high:.2f}",

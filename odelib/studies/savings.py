@@ -325,6 +325,8 @@ def gpu_numbers(one: Benchmark, gpu: Benchmark, operations: dict[str, int]) -> d
         "gpu-all": f"{times_faster(gpu, SCRIPT, GRID):.1f}",
         "gpu-products": f"{times_faster(gpu, FAST, GRID):.1f}",
         "gpu-bf16": f"{times_faster(gpu, FAST_BF16, GRID):.1f}",
+        "gpu-adjoint": f"{times_faster(gpu, SCRIPT_ADJOINT, SCRIPT):.2f}",
+        "gpu-adjoint-thread": f"{times_faster(one, SCRIPT_ADJOINT, SCRIPT):.2f}",
         "gpu-each": each(gpu),
         "gpu-each-thread": each(one),
         "gpu-growth": growth(gpu),
