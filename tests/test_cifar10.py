@@ -16,6 +16,7 @@ from odelib.studies.cifar10 import (
     MORE_SEEDS,
     RECIPE,
     one_factor,
+    second_round,
     protocol,
 )
 from odelib.studies.elsewhere import FASHION_MNIST, TINY_IMAGENET
@@ -72,7 +73,7 @@ def test_seeds_are_those_of_the_two_rounds():
         if name in BASELINES:
             assert case.seeds == (*FIRST, *MORE_SEEDS.get(name, ()))
         else:
-            assert case.seeds == ((0, 1) if name in AGAIN else (0,))
+            assert case.seeds == ((0, 1) if name in AGAIN or name in second_round() else (0,))
 
 
 def test_the_history_of_the_protocol_is_that_of_the_records():
@@ -85,6 +86,9 @@ def test_the_history_of_the_protocol_is_that_of_the_records():
     residual = {case for case in AGAIN if case.startswith("resnet")}
     assert late == {"odenet-tanh", *(case for case in AGAIN if case.startswith("adaptive")), *residual}
     assert all(date > "2026-11-26" for (_, seed), date in began.items() if seed > 2)
+    second = {name: date for name, date in began.items() if name[0] in second_round() or name[1] > 3}
+    assert min(second.values()) >= "2026-11-27 03:50" and len(second) == 2 + 2 * len(second_round())
+    assert min(date for (case, _), date in second.items() if "norm-layer" in case) > "2026-11-27 04:05"
     whole = {
         (case, run.config.seed): run.environment.date
         for case, found in STUDIES["cifar10-full"].runs().items()

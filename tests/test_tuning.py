@@ -99,6 +99,14 @@ def test_evaluations_are_compared_with_their_own_deviation(run):
     assert found["kinetic-0.1"].high == pytest.approx(seeds_interval([-5.0, -3.0], spread=(2**0.5 * sigma, 3))[2])
 
 
+def test_the_second_round_is_compared_with_the_runs_of_the_baseline_with_the_same_seeds(runs):
+    found = tuning.second_changes(runs)
+    assert list(found) == list(cifar10.SECOND)
+    start, changed = ([100 * x for x in final(runs[c], "validation_accuracy")] for c in ("odenet", "odenet-lr-0.3"))
+    assert found["lr-0.3"].differences == pytest.approx([one - other for one, other in zip(changed, start)])
+    assert set(found) & set(tuning.changes(runs, "odenet")) == set()  # nothing is chosen by it
+
+
 # Tables and numbers
 
 
@@ -160,18 +168,19 @@ def test_seconds_are_those_of_the_quickest_epoch(run):
 
 
 def test_the_seeds_of_ode_nets_are_compared_with_those_of_others(run):
-    """The six baselines with three seeds, whatever else there is; then all cases of ODE-Nets and residual networks."""
+    """The six baselines with three seeds, whatever else there is; two of them with all; then all cases by network."""
     odd, even = {0: 0.5, 1: 0.52, 2: 0.48, 3: 0.9}, {0: 0.4, 1: 0.41, 2: 0.39}
     runs = made(run, {"odenet": odd, "adaptive": even, "strict": even, "odenet-tanh": {0: 0.5, 1: 0.6}})
     for name in ("resnet-1", "resnet-4", "none"):
         found = made(run, {name: even})[name]
         network = cifar10.BASELINES[name].network
         runs[name] = [replace(r, config=replace(r.config, network=network)) for r in found]
-    first, every = tuning.seed_ratios(runs).values()
+    first, five, every = tuning.seed_ratios(runs).values()
     values = {case: [100 * x for x in final(found, "validation_accuracy")] for case, found in runs.items()}
     ode, residual = ("odenet", "adaptive", "strict"), ("resnet-1", "resnet-4")
     three = [values[case][:3] for case in ode]
     assert first == pytest.approx(deviation_ratio(three, [values[case] for case in (*residual, "none")]))
+    assert five == pytest.approx(deviation_ratio([values["odenet"]], [values["resnet-1"]]))
     tried = [values[case] for case in (*ode, "odenet-tanh")]
     assert every == pytest.approx(deviation_ratio(tried, [values[case] for case in residual]))
     _, rows = tuning.seed_table(runs)

@@ -17,6 +17,7 @@ from odelib.studies.cifar10 import (
     ARCHITECTURE,
     BASELINES,
     RECIPE,
+    SECOND,
     SOLVER,
     one_factor,
 )
@@ -72,10 +73,14 @@ def differences(runs: Runs, baseline: str, name: str = "validation_accuracy") ->
     `runs` are those of the study, `name` is one of EpochMetrics, accuracies are in points; the factors stand without
     the name of the baseline.
     """
+    return _differences(runs, baseline, one_factor()[baseline], name)
+
+
+def _differences(runs: Runs, baseline: str, cases: Iterable[str], name: str) -> dict[str, tuple[float, ...]]:
     start = _by_seed(runs[baseline], name)
     return {
         case.removeprefix(f"{baseline}-"): tuple(value - start[k] for k, value in _by_seed(runs[case], name).items())
-        for case in one_factor()[baseline]
+        for case in cases
     }
 
 
@@ -104,6 +109,26 @@ def changes(runs: Runs, baseline: str, level: float = LEVEL) -> dict[str, Change
     """What each factor changes about the validation accuracy, in points, with an interval of this level."""
     spread = seed_deviation(runs, BASELINES[baseline].network)
     return _changes(differences(runs, baseline), spread, level)
+
+
+def second_changes(runs: Runs) -> dict[str, Change]:
+    """The same of the second round (`SECOND`), against the ODE-Net."""
+    found = _differences(runs, "odenet", [f"odenet-{name}" for name in SECOND], "validation_accuracy")
+    return _changes(found, seed_deviation(runs, "odenet"), LEVEL)
+
+
+def group_table(runs: Runs) -> Table:
+    """ODE-Nets by filters and by groups of their GroupNorms, those with most channels in a group first."""
+    cases = ["groups-8", "groups-16", "", "groups-64", "groups-64-norm-layer", "width-32-groups-8", "width-32"]
+    rows: list[list[object]] = []
+    for case in (f"odenet-{name}".rstrip("-") for name in cases):
+        config = runs[case][0].config
+        each = config.width // config.groups
+        in_f = "one group" if config.norm == "layer" else each
+        reached = [accuracy(runs[case], f"{part}_accuracy", 1) for part in ("validation", "train")]
+        rows.append([config.width, config.groups, each, in_f, *reached, len(runs[case])])
+    header = ["filters", "groups", "channels each", "in f", "validation accuracy, %", "training accuracy, %", "seeds"]
+    return header, rows
 
 
 def saved_evaluations(runs: Runs) -> dict[str, Change]:
@@ -202,8 +227,8 @@ def seconds(runs: Sequence[Run]) -> float:
 def seed_ratios(runs: Runs) -> dict[str, tuple[float, float, float]]:
     """(ratio, low, high): the deviation over seeds of ODE-Nets over that of others, by what is compared.
 
-    First of the six baselines, with the three seeds that all have; then of all cases, without the network that has no
-    block.
+    First of the six baselines, with the three seeds that all have; then of the two that have five; then of all cases,
+    without the network that has no block.
     """
     ode = [name for name, config in BASELINES.items() if config.network == "odenet"]
     others = [name for name in BASELINES if name not in ode]
@@ -211,6 +236,9 @@ def seed_ratios(runs: Runs) -> dict[str, tuple[float, float, float]]:
     every = {kind: [_accuracies(found) for found in _of_kind(runs, kind)] for kind in ("odenet", "resnet")}
     return {
         "the six baselines, three seeds each": deviation_ratio([first[n] for n in ode], [first[n] for n in others]),
+        "ODE-Net and one residual block, five seeds each": deviation_ratio(
+            *([_accuracies(runs[name])] for name in ("odenet", "resnet-1"))
+        ),
         "all cases, ODE-Nets and residual networks": deviation_ratio(every["odenet"], every["resnet"]),
     }
 
@@ -266,6 +294,9 @@ def tuning_numbers(runs: Runs) -> dict[str, str]:
             numbers[f"{name}-{factor}"] = change.seed_by_seed
             numbers[f"{name}-{factor}-interval"] = change.interval
             numbers[f"nfe-{name}-{factor}"] = nfe(runs[f"{name}-{factor}"])
+    for name, change in second_changes(runs).items():
+        numbers[f"second-{name}"], numbers[f"second-{name}-interval"] = change.seed_by_seed, change.interval
+        numbers[f"acc-{name}"] = accuracy(runs[f"odenet-{name}"], "validation_accuracy", 1)
     for penalty, change in saved_evaluations(runs).items():
         numbers[f"saved-{penalty}"] = change.seed_by_seed
         numbers[f"saved-{penalty}-interval"] = change.interval
