@@ -16,8 +16,8 @@ from odelib.studies.cifar10 import (
     MORE_SEEDS,
     RECIPE,
     one_factor,
-    second_round,
     protocol,
+    second_round,
 )
 from odelib.studies.elsewhere import FASHION_MNIST, TINY_IMAGENET
 
@@ -87,8 +87,8 @@ def test_the_history_of_the_protocol_is_that_of_the_records():
     assert late == {"odenet-tanh", *(case for case in AGAIN if case.startswith("adaptive")), *residual}
     assert all(date > "2026-11-26" for (_, seed), date in began.items() if seed > 2)
     second = {name: date for name, date in began.items() if name[0] in second_round() or name[1] > 3}
-    assert min(second.values()) >= "2026-11-27 03:50" and len(second) == 2 + 2 * len(second_round())
-    assert min(date for (case, _), date in second.items() if "norm-layer" in case) > "2026-11-27 04:05"
+    assert min(second.values()) >= "2026-11-27 03:49" and len(second) == 2 + 2 * len(second_round())
+    assert min(date for (case, _), date in second.items() if "norm-layer" in case) > "2026-11-27 04:04"
     whole = {
         (case, run.config.seed): run.environment.date
         for case, found in STUDIES["cifar10-full"].runs().items()

@@ -58,7 +58,7 @@ History, by the commits and by the times at which the records say that runs bega
 - 2026-11-26 11:27: the second round, with twelve runs more than it has now, which were taken out again before they had
   begun, for want of time: seed 4 of both networks, and with seeds 0 and 1 the ODE-Net with 8, 16 and 64 groups of
   GroupNorm, with the rate 0.3, and with the three changes of `FULL` together.
-- 2026-11-27 03:50: these twelve are planned again, and 32 channels in 8 groups with them. 04:05: the first seed with 64
+- 2026-11-27 03:49: these twelve are planned again, and 32 channels in 8 groups with them. 04:04: the first seed with 64
   groups has failed, that with 32 channels in 8 groups has not; added to tell where the small groups do their harm: 64
   groups in stem and head, LayerNorm in f. If f is to blame, this does not fail.
 """
