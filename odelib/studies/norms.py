@@ -36,7 +36,7 @@ KINDS = {
     ANEW: "one set, estimated anew after training",
     BY_STAGE: "a set for each evaluation of a solve, estimated anew",
     BATCH: "those of the test batch, as in training",
-    FIRST: "its own set for the first evaluation, one set for the others",
+    FIRST: "its own set for the first evaluation, the common set for the others",
     NORM_1: "a set for each evaluation in norm 1, one set in the other norms",
     of_stage(0): "the set of the first evaluation for all",
     of_stage(1): "the set of the second evaluation for all",

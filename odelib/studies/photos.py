@@ -121,7 +121,7 @@ HELD_OUT, TEST_IMAGES = 10_000, 10_000
 PUBLISHED: list[tuple[str, str, str, str, str]] = [
     (
         "[saparina](https://github.com/saparina/neural-ode)",
-        "ODE-Net of the assignment, gradient through RK",
+        "a similar ODE-Net, Runge–Kutta, by the adjoint",
         "0.21 M",
         "84.85",
         "one number",
