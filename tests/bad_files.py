@@ -1,4 +1,4 @@
-"""Data sets, records and weights, whole and damaged in many ways; test_bad_input and test_fuzz read them."""
+"""Data sets, records and weights, whole and damaged in many ways; several tests read them."""
 
 import io
 import json

@@ -11,7 +11,7 @@ from odelib.distributed import joined
 from odelib.runs import run
 
 CPU = torch.device("cpu")
-# Ten steps each, of 16 images. Without kinks in the dynamics, where a rounding decides on which side of one a value is.
+# Ten steps or more, of 16 images. Without kinks where a rounding decides on which side of one a value is.
 SMALL = Config(
     dataset="mnist-sample",
     train_images=80,

@@ -237,14 +237,14 @@ def trained(run, seed, accuracy):
     return replace(run, config=replace(run.config, seed=seed), metrics=(replace(run.last, test_accuracy=accuracy),))
 
 
-def test_points_lost_are_paired_by_the_seeds_that_both_gradients_have(runs):
+def test_paired_accuracies_are_paired_by_the_seeds_that_both_gradients_have(runs):
     (run, *_) = runs["direct-dopri5"]
     made_up = {
         f"{gradient}-{solver}": [trained(run, 0, 0.5)] for gradient in mnist.GRADIENT for solver in mnist.SOLVERS
     }
     made_up["direct-rk4"] = [trained(run, seed, a) for seed, a in ((0, 0.5), (1, 0.75), (3, 0.875))]
     made_up["adjoint-rk4"] = [trained(run, seed, a) for seed, a in ((1, 0.5), (2, 1.0), (3, 0.75))]
-    assert mnist.points_lost(made_up)["rk4"] == ([75.0, 87.5], [50.0, 75.0])
+    assert mnist.paired_accuracies(made_up)["rk4"] == ([75.0, 87.5], [50.0, 75.0])
 
 
 def test_a_difference_is_paired_and_has_an_interval_where_there_are_seeds():
@@ -258,7 +258,7 @@ def test_doses_stand_in_their_order(runs, measured):
     doses = [float(row[1][:-1]) for row in rows]
     assert doses == sorted(doses) and rows[-1][0] == "Euler, one step"
     for place, name in ((2, "test_accuracy"), (3, "train_accuracy")):
-        direct, adjoint = mnist.points_lost(runs, name)["euler"]
+        direct, adjoint = mnist.paired_accuracies(runs, name)["euler"]
         assert rows[-1][place] == mnist.difference(adjoint, direct)
 
 
@@ -326,17 +326,17 @@ def test_only_two_cases_differ_from_the_others_by_more_than_chance(runs):
 
 
 def test_a_wrong_gradient_costs_nothing_that_could_be_seen_but_for_one_euler_step(runs):
-    for solver, (direct, adjoint) in mnist.points_lost(runs).items():
+    for solver, (direct, adjoint) in mnist.paired_accuracies(runs).items():
         lost = sum(direct) / len(direct) - sum(adjoint) / len(adjoint)
         assert (lost > 0.25) if solver == "euler" else (abs(lost) < 0.15)
-    direct, adjoint = mnist.points_lost(runs)["euler"]
+    direct, adjoint = mnist.paired_accuracies(runs)["euler"]
     assert max(adjoint) < min(direct)
 
 
 def test_four_euler_steps_lose_training_images_by_the_adjoint_and_better_solvers_do_not(runs, measured):
     """With every seed; about as many as if the price grew with the square of the error."""
     gap = {row.case: row.theta_gap for row in measured["gradient-error"].rows}
-    pairs = mnist.points_lost(runs, "train_accuracy")
+    pairs = mnist.paired_accuracies(runs, "train_accuracy")
     lost = {solver: paired_seeds_interval(*pair) for solver, pair in pairs.items()}
     assert all(adjoint < direct for direct, adjoint in zip(*pairs["euler-4"]))
     assert lost["euler-4"][1] > 0 and lost["euler"][1] > 0

@@ -1,4 +1,4 @@
-"""What the book's pages use to show results: numbers for the prose, tables. Works outside the book as well."""
+"""What the book's pages use to show results: numbers for the prose, tables, scripts. Works outside the book as well."""
 
 import base64
 import html

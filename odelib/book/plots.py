@@ -114,13 +114,11 @@ def bars(
     parts: Mapping[str, Mapping[str, float]],
     label: str,
     quartiles: Mapping[str, tuple[float, float, float]] | None = None,
-    line: float | None = None,
     colors: Sequence[str] = COLORS,
 ) -> Figure:
     """Horizontal bars, the first one on top, each made of `parts`: the length of every bar in each of them.
 
-    A whisker spans the first and third of a bar's `quartiles`; `line` is a length to compare with; `label` says of what
-    the lengths are, and their unit.
+    A whisker spans the first and third of a bar's `quartiles`; `label` says of what the lengths are, and their unit.
     """
     names = list(dict.fromkeys(name for lengths in parts.values() for name in lengths))
     figure, (ax,) = panels(1, height=1.3 + 0.25 * len(names))
@@ -131,8 +129,6 @@ def bars(
         left += added
     for y, (first, median, third) in enumerate([quartiles[name] for name in names] if quartiles else []):
         ax.errorbar(median, y, xerr=[[median - first], [third - median]], color="black", marker="", capsize=3)
-    if line is not None:
-        ax.axvline(line, color="gray", linestyle="--", marker="")
     ax.invert_yaxis()
     ax.set(xlabel=label)
     ax.grid(axis="y", visible=False)

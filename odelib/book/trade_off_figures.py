@@ -11,7 +11,7 @@ from odelib.book.plots import COLORS, MARKERS, subplots
 from odelib.measurements.timing import Timing
 from odelib.measurements.work_precision import WorkPrecision, WorkPrecisionRow
 from odelib.records import Run
-from odelib.studies.mnist import SOLVERS, seconds_per_epoch
+from odelib.studies.mnist import SOLVERS, median_seconds
 from odelib.studies.statistics import share_interval
 from odelib.studies.summary import Runs, final, mean
 
@@ -30,7 +30,7 @@ def error_against_time(runs: Runs, timing: Timing) -> Figure:
     filled where it is the adjoint's; a bar is the 95 % interval of the mean error over images, an arrow leads from each
     direct gradient to its adjoint. Grey crosses are networks without an ODE.
     """
-    seconds = {case: quartiles[1] for case, quartiles in seconds_per_epoch(timing).items()}
+    seconds = median_seconds(timing)
     figure, axes = subplots(2, 1, figsize=(7.2, 7.0), sharex=True)
     for ax, (name, (label, images, ticks)) in zip(axes[:, 0], _ERRORS.items()):
         for solver, color, marker in zip(SOLVERS, COLORS, MARKERS):

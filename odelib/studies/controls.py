@@ -4,7 +4,7 @@ The runs are those of `mnist-gradients`: all of MNIST, five epochs, one recipe.
 """
 
 from odelib.measurements.timing import Timing
-from odelib.studies.mnist import seconds_per_epoch
+from odelib.studies.mnist import median_seconds
 from odelib.studies.summary import Runs, Table, all_runs, at_the_end, final, hardware, mean, standard_error
 
 NAMES = {
@@ -25,12 +25,13 @@ def accuracies(runs: Runs) -> dict[str, list[float]]:
 def control_table(runs: Runs, timing: Timing) -> Table:
     """The networks, what each reaches, how sure that is, and what an epoch of it costs."""
     header = ["block", "parameters", "seeds", "test accuracy", "range", "standard error (points)", "seconds an epoch"]
+    medians = median_seconds(timing)
     rows: list[list[object]] = []
     for case, name in NAMES.items():
         values = accuracies(runs)[name]
         spread = f"{min(values):.2%} to {max(values):.2%}" if len(values) > 1 else "one seed"
         error = f"{100 * standard_error(mean(values)):.2f}"
-        seconds = f"{seconds_per_epoch(timing)[case][1]:.0f}"
+        seconds = f"{medians[case]:.0f}"
         parameters = f"{runs[case][0].parameters:,}"
         rows.append([name, parameters, len(values), f"{mean(values):.2%}", spread, error, seconds])
     return header, rows

@@ -5,7 +5,7 @@ from odelib.measurements.benchmark import SCRIPT, Benchmark
 from odelib.measurements.gradient_error import GradientError
 from odelib.measurements.memory import Memory
 from odelib.measurements.timing import Timing
-from odelib.studies.mnist import adjoint_minus_direct, as_close_as_direct, cost, points_lost, seconds_per_epoch
+from odelib.studies.mnist import adjoint_minus_direct, as_close_as_direct, cost, median_seconds, paired_accuracies
 from odelib.studies.savings import FAST, times_faster
 from odelib.studies.summary import Runs, accuracy, all_runs, at_the_end, final, mean_and_range, only
 
@@ -13,7 +13,7 @@ from odelib.studies.summary import Runs, accuracy, all_runs, at_the_end, final, 
 def of_digits(runs: Runs, timing: Timing, memory: Memory, errors: GradientError) -> dict[str, str]:
     """Of the study of direct and adjoint gradients on MNIST."""
     blocks = {case: at_the_end(found) for case, found in runs.items() if case not in ("none", "adjoint-euler")}
-    seconds = {case: quartiles[1] for case, quartiles in seconds_per_epoch(timing).items()}
+    seconds = median_seconds(timing)
     kept = {way: only(memory.rows, method="dopri5", gradient=way, rtol=1e-3).kept for way in ("direct", "adjoint")}
     gap = {row.case: row.theta_gap for row in errors.rows}
     return {
@@ -32,7 +32,7 @@ def of_digits(runs: Runs, timing: Timing, memory: Memory, errors: GradientError)
         "harmless": f"{gap['adjoint-euler-4']:.0%}",
         "harmless-points": adjoint_minus_direct(runs, "euler-4"),
         "harmless-training": adjoint_minus_direct(runs, "euler-4", "train_accuracy"),
-        "harmless-runs": str(len(points_lost(runs)["euler-4"][0])),
+        "harmless-runs": str(len(paired_accuracies(runs)["euler-4"][0])),
         "harmful": f"{gap['adjoint-euler']:.0%}",
         "lost": f"{100 * (at_the_end(runs['direct-euler']) - at_the_end(runs['adjoint-euler'])):.1f}",
         "lost-runs": f"{len(runs['direct-euler'])} and {len(runs['adjoint-euler'])}",

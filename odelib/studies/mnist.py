@@ -25,7 +25,6 @@ from odelib.studies.summary import (
     Table,
     accuracy,
     at_the_end,
-    final,
     mean,
     mean_and_range,
     signed,
@@ -76,6 +75,11 @@ def seconds_per_epoch(timing: Timing) -> dict[str, tuple[float, float, float]]:
         first, median, third = (timing.steps_per_epoch * seconds for seconds in row.quartiles)
         found[row.case] = first, median, third
     return found
+
+
+def median_seconds(timing: Timing) -> dict[str, float]:
+    """The medians of `seconds_per_epoch`."""
+    return {case: median for case, (_, median, _) in seconds_per_epoch(timing).items()}
 
 
 def by_solver(runs: Runs) -> dict[str, dict[str, Sequence[Run]]]:
@@ -134,7 +138,7 @@ def _megabytes(config: Config, memory: Memory) -> str:
     return "-"
 
 
-def points_lost(runs: Runs, name: str = "test_accuracy") -> dict[str, tuple[list[float], list[float]]]:
+def paired_accuracies(runs: Runs, name: str = "test_accuracy") -> dict[str, tuple[list[float], list[float]]]:
     """An accuracy in percent by solver (`SOLVERS`), one value a seed: with the direct gradient, with the adjoint.
 
     Seeds that both have, in their order: the values at one place begin with the same weights and see the same batches.
@@ -149,10 +153,6 @@ def points_lost(runs: Runs, name: str = "test_accuracy") -> dict[str, tuple[list
     return found
 
 
-def _by_seed(runs: Sequence[Run]) -> dict[int, float]:
-    return {run.config.seed: 100 * value for run, value in zip(runs, final(runs))}
-
-
 def difference(values: Sequence[float], others: Sequence[float]) -> str:
     """The mean of `values` minus `others`, paired, in points, with its 95 % interval over the seeds if there is one."""
     if len(values) < 2:
@@ -161,14 +161,14 @@ def difference(values: Sequence[float], others: Sequence[float]) -> str:
 
 
 def adjoint_minus_direct(runs: Runs, solver: str, name: str = "test_accuracy") -> str:
-    """What the adjoint of a solver of `SOLVERS` changes in an accuracy, in points: `difference` of `points_lost`."""
-    direct, adjoint = points_lost(runs, name)[solver]
+    """What the adjoint of a solver of `SOLVERS` changes in an accuracy, in points, by `paired_accuracies`."""
+    direct, adjoint = paired_accuracies(runs, name)[solver]
     return difference(adjoint, direct)
 
 
 def dose_table(runs: Runs, errors: GradientError) -> Table:
     """What a wrong gradient costs: how far the adjoint's is from the direct one, and what the adjoint loses by it."""
-    gap, pairs = {row.case: row.theta_gap for row in errors.rows}, points_lost(runs)
+    gap, pairs = {row.case: row.theta_gap for row in errors.rows}, paired_accuracies(runs)
     rows: list[list[object]] = []
     for solver, name in sorted(SOLVERS.items(), key=lambda item: gap[f"adjoint-{item[0]}"]):
         lost = [adjoint_minus_direct(runs, solver, part) for part in ("test_accuracy", "train_accuracy")]

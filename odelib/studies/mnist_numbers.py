@@ -7,6 +7,7 @@ from odelib.measurements.loss_scale import LossScale
 from odelib.measurements.memory import Memory
 from odelib.measurements.timing import Timing
 from odelib.measurements.work_precision import WorkPrecision
+from odelib.studies.epochs import ratios
 from odelib.studies.mnist import (
     GRADIENT,
     SOLVERS,
@@ -17,8 +18,8 @@ from odelib.studies.mnist import (
     cost,
     crossed,
     difference,
-    points_lost,
-    seconds_per_epoch,
+    median_seconds,
+    paired_accuracies,
 )
 from odelib.studies.statistics import share_interval
 from odelib.studies.summary import Runs, accuracy, all_runs, at_the_end, final, mean, mean_and_range, only
@@ -49,7 +50,7 @@ def numbers(
 
 
 def _of_runs(runs: Runs) -> dict[str, str]:
-    pairs = points_lost(runs)
+    pairs = paired_accuracies(runs)
     means = {solver: mean(adjoint) - mean(direct) for solver, (direct, adjoint) in pairs.items()}
     low, high = share_interval(at_the_end(runs["direct-dopri5"]), _TEST_IMAGES)
     six, flow = "resnet-6", "direct-dopri5"
@@ -70,7 +71,7 @@ def _of_runs(runs: Runs) -> dict[str, str]:
 
 
 def _of_timing(timing: Timing) -> dict[str, str]:
-    median = {case: quartiles[1] for case, quartiles in seconds_per_epoch(timing).items()}
+    median = median_seconds(timing)
     adjoint, direct = (median[case] - median["none"] for case in ("adjoint-dopri5", "direct-dopri5"))
     return {
         **{f"time-{case}": f"{seconds:.0f}" for case, seconds in median.items()},
@@ -188,8 +189,7 @@ def _of_cross_solver(cross: CrossSolver) -> dict[str, str]:
 
 def faq_numbers(runs: Runs, timing: Timing, memory: Memory) -> dict[str, str]:
     """What the answers of the page faq say in numbers, by the names under which they ask for them."""
-    ratios = [m.nfe_backward / m.nfe_forward for run in runs["adjoint-dopri5"] for m in run.metrics]
-    seconds = {case: quartiles[1] for case, quartiles in seconds_per_epoch(timing).items()}
+    seconds = median_seconds(timing)
     kept = {
         gradient: only(memory.rows, method="dopri5", gradient=gradient, rtol=1e-3) for gradient in ("direct", "adjoint")
     }
@@ -197,6 +197,6 @@ def faq_numbers(runs: Runs, timing: Timing, memory: Memory) -> dict[str, str]:
     return {
         **{f"accuracy-{case}": f"{accuracy(runs[case])} %" for case in cases},
         **{f"kept-{gradient}": f"{row.kept / 1e6:.1f} MB" for gradient, row in kept.items()},
-        "ratio": f"{min(ratios):.2f} to {max(ratios):.2f}",
+        "ratio": f"{min(ratios(runs)):.2f} to {max(ratios(runs)):.2f}",
         "slower": f"{seconds['adjoint-dopri5'] / seconds['direct-dopri5']:.2f}",
     }

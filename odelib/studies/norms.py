@@ -57,7 +57,7 @@ def norm_table(record: NormStatistics) -> Table:
 
 
 def norm_numbers(record: NormStatistics, group: Runs) -> dict[str, str]:
-    """What each kind brings over the running statistics, in points; with a set for each evaluation, the difference from
+    """What some kinds bring over the running statistics, in points; with a set for each evaluation, the difference from
     the networks with GroupNorm in `group` that have the same seeds; and how the input of norm 1 grows along a solve."""
     running = accuracies(record, RUNNING)
     gains = {

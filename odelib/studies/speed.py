@@ -21,7 +21,17 @@ from odelib.config import Config
 from odelib.presets import PRESETS
 from odelib.records import Run
 from odelib.studies.study import Case, Study
-from odelib.studies.summary import Runs, Table, accuracy, final, held_out, mean, mean_and_range, standard_error
+from odelib.studies.summary import (
+    Runs,
+    Table,
+    accuracy,
+    final,
+    hardware,
+    held_out,
+    mean,
+    mean_and_range,
+    standard_error,
+)
 
 _THREE = (0, 1, 2)
 _FIVE = (0, 1, 2, 3, 4)
@@ -139,7 +149,7 @@ def race_table(runs: Runs) -> Table:
                 mean_and_range(minutes, 1) if minutes else "–",
                 f"{sooner(runs, case):.1f}" if case in OURS and minutes else "",
                 accuracy(runs[case]),
-                _hardware(runs[case]),
+                hardware(runs[case]),
             ]
         )
     return header, rows
@@ -158,7 +168,7 @@ def script_seconds(runs: Runs, machine: str) -> float:
 
 def sooner(runs: Runs, case: str) -> float:
     """How many times sooner than the script a recipe is there, in the mean of its runs that arrive."""
-    return script_seconds(runs, _hardware(runs[case])) / mean(seconds_to_goal(runs[case]))
+    return script_seconds(runs, hardware(runs[case])) / mean(seconds_to_goal(runs[case]))
 
 
 def best_of_ours(runs: Runs) -> str:
@@ -177,10 +187,6 @@ def quick_table(runs: Runs) -> Table:
     """The recipes of one epoch, by the images held out."""
     rows = [[name.removeprefix("quick-"), f"{100 * held_out(runs[name]):.2f}"] for name in QUICK]
     return ["recipe", "accuracy of the images held out, %"], rows
-
-
-def _hardware(runs: Iterable[Run]) -> str:
-    return ", ".join(sorted({run.environment.hardware for run in runs}))
 
 
 def numbers(runs: Runs) -> dict[str, str]:
@@ -202,7 +208,7 @@ def numbers(runs: Runs) -> dict[str, str]:
         found[f"reached-{name}"] = f"{len(there)} of {len(runs[f'to-99-{name}'])}"
         found[f"minutes-{name}"] = f"{mean(there) / 60:.1f}"
     two, quick, torchdiffeq = (mean(seconds_to_goal(runs[f"to-99-{n}"])) for n in ("products", "quick", "torchdiffeq"))
-    needed = script_seconds(runs, _hardware(runs["to-99-quick"]))
+    needed = script_seconds(runs, hardware(runs["to-99-quick"]))
     return {
         **found,
         "script-counted": f"{needed / 60:.1f}",

@@ -237,7 +237,7 @@ def seed_ratios(runs: Runs) -> dict[str, tuple[float, float, float]]:
     return {
         "the six baselines, three seeds each": deviation_ratio([first[n] for n in ode], [first[n] for n in others]),
         "ODE-Net and one residual block, five seeds each": deviation_ratio(
-            *([_accuracies(runs[name])] for name in ("odenet", "resnet-1"))
+            [_accuracies(runs["odenet"])], [_accuracies(runs["resnet-1"])]
         ),
         "all cases, ODE-Nets and residual networks": deviation_ratio(every["odenet"], every["resnet"]),
     }
@@ -288,6 +288,7 @@ def tuning_numbers(runs: Runs) -> dict[str, str]:
         "deviation-resnet": f"{seed_deviation(runs, 'resnet')[0]:.2f}",
         "jacobian-time": f"{seconds(runs['strict-jacobian-0.01']) / seconds(runs['strict']):.1f}",
         "lucky": f"{_lucky(runs):.1f}",
+        **{f"nfe-{name}": nfe(runs[name]) for name in ("adaptive", "strict")},
         "blind": f"{changes(runs, 'odenet')['euler-1'].high - changes(runs, 'odenet')['euler-1'].mean:.1f}",
         "again": str(len(picked)),
         "fall": signed([-fall]),
@@ -299,11 +300,9 @@ def tuning_numbers(runs: Runs) -> dict[str, str]:
     }
     for name in BASELINES:
         numbers[f"acc-{name}"] = accuracy(runs[name], "validation_accuracy", 1)
-        numbers[f"nfe-{name}"] = nfe(runs[name])
         for factor, change in changes(runs, name).items():
             numbers[f"{name}-{factor}"] = change.seed_by_seed
             numbers[f"{name}-{factor}-interval"] = change.interval
-            numbers[f"nfe-{name}-{factor}"] = nfe(runs[f"{name}-{factor}"])
     for name, change in second_changes(runs).items():
         numbers[f"second-{name}"], numbers[f"second-{name}-interval"] = change.seed_by_seed, change.interval
         numbers[f"acc-{name}"] = accuracy(runs[f"odenet-{name}"], "validation_accuracy", 1)
