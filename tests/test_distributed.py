@@ -42,7 +42,7 @@ def made(tmp_path_factory):
 
 
 def test_two_processes_train_as_one_does(made, tmp_path):
-    """Ten steps or more, every gradient. An adaptive one has other steps for half of a batch: there by its tolerance."""
+    """Ten steps or more, every gradient. An adaptive one has other steps for half a batch: there by its tolerance."""
     for name in CONFIGS.keys() - {"dropout"}:
         config, fixed = CONFIGS[name], CONFIGS[name].method == "rk4"
         near = 1e-5 if fixed else 1e-3

@@ -32,6 +32,7 @@ def of_digits(runs: Runs, timing: Timing, memory: Memory, errors: GradientError)
         "harmless": f"{gap['adjoint-euler-4']:.0%}",
         "harmless-points": adjoint_minus_direct(runs, "euler-4"),
         "harmless-training": adjoint_minus_direct(runs, "euler-4", "train_accuracy"),
+        "harmless-rk4": adjoint_minus_direct(runs, "rk4", "train_accuracy"),
         "harmless-runs": str(len(paired_accuracies(runs)["euler-4"][0])),
         "harmful": f"{gap['adjoint-euler']:.0%}",
         "lost": f"{100 * (at_the_end(runs['direct-euler']) - at_the_end(runs['adjoint-euler'])):.1f}",

@@ -63,7 +63,7 @@ def _of_runs(runs: Runs) -> dict[str, str]:
         **{f"gap-{solver}": adjoint_minus_direct(runs, solver) for solver in pairs},
         "six-blocks": difference(*([100 * share for share in final(runs[case])] for case in (six, flow))),
         "six-parameters": f"{runs[six][0].parameters / runs[flow][0].parameters:.1f}",
-        "training-gap-euler-4": adjoint_minus_direct(runs, "euler-4", "train_accuracy"),
+        **{f"training-gap-{s}": adjoint_minus_direct(runs, s, "train_accuracy") for s in ("euler-4", "rk4")},
         "largest-gap": f"{max(abs(gap) for solver, gap in means.items() if solver != 'euler'):.2f}",
         "interval": f"{100 * low:.2f} to {100 * high:.2f}",
         "environments": "; ".join(sorted(environments)),
