@@ -333,15 +333,14 @@ def test_a_wrong_gradient_costs_nothing_that_could_be_seen_but_for_one_euler_ste
     assert max(adjoint) < min(direct)
 
 
-def test_four_euler_steps_lose_training_images_by_the_adjoint_and_one_step_of_rk4_gains_some(runs, measured):
+def test_four_euler_steps_lose_training_images_by_the_adjoint_and_better_solvers_do_not(runs, measured):
     """With every seed; lost are about as many as if the price grew with the square of the error."""
     gap = {row.case: row.theta_gap for row in measured["gradient-error"].rows}
     pairs = mnist.paired_accuracies(runs, "train_accuracy")
     lost = {solver: paired_seeds_interval(*pair) for solver, pair in pairs.items()}
     assert all(adjoint < direct for direct, adjoint in zip(*pairs["euler-4"]))
     assert lost["euler-4"][1] > 0 and lost["euler"][1] > 0
-    assert lost["dopri5"][1] < 0 < lost["dopri5"][2] and lost["rk4"][2] < 0
-    assert lost["euler-4"][0] > 1.5 * abs(lost["rk4"][0]) and all(a > d for d, a in zip(*pairs["rk4"]))
+    assert all(lost[solver][1] < 0 < lost[solver][2] for solver in ("dopri5", "rk4"))
     square = lost["euler"][0] * (gap["adjoint-euler-4"] / gap["adjoint-euler"]) ** 2
     assert 0.5 < square / lost["euler-4"][0] < 2
 
