@@ -198,5 +198,5 @@ def test_the_numbers_of_the_text_are_those_of_the_tables(runs):
     assert (rows[0][1], rows[0][3]) == (numbers["acc-adaptive"], numbers["nfe-adaptive"])
     for factor, row in zip(cifar10.ADAPTIVE, rows[1:]):
         keys = (f"adaptive-{factor}", f"adaptive-{factor}-interval")
-        assert row[1:3] == [numbers[key] for key in keys]
+        assert row[1:4] == [*(numbers[key] for key in keys), tuning.nfe(runs[f"adaptive-{factor}"])]
     assert numbers["again"] == str(sum(not case.startswith("strict") for case in cifar10.AGAIN))

@@ -55,7 +55,7 @@ History, by the commits and by the times at which the records say that runs bega
 - 13:59 to 15:18: the runs of `FULL` begin, the ODE-Net with two seeds, the others with one. 17:43: a second seed for
   these too, added when the first had been tested.
 - 2026-11-26: differences are taken seed by seed. Until then they were taken from the mean of the baseline.
-- 2026-11-26 11:27: the second round, with twelve runs more than it has now, which were taken out again before they had
+- 2026-11-26 11:27: the second round, with seed 3 alone in the end: twelve runs were taken out again before they had
   begun, for want of time: seed 4 of both networks, and with seeds 0 and 1 the ODE-Net with 8, 16 and 64 groups of
   GroupNorm, with the rate 0.3, and with the three changes of `FULL` together.
 - 2026-11-27 03:49: these twelve are planned again, and 32 channels in 8 groups with them. 04:04: the first seed with 64

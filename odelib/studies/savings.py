@@ -1,7 +1,7 @@
 """Where the time of a training step goes, and what each saving is worth: what the benchmark's records show.
 
-The benchmark (`odelib.measurements.benchmark`) times single steps with all solvers in turns, on one
-thread, on two, and on a GPU.
+The benchmark (`odelib.measurements.benchmark`) times single steps with all solvers in turns, on one thread,
+on two, and on a GPU.
 """
 
 import re

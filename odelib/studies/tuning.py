@@ -17,9 +17,9 @@ from odelib.studies.cifar10 import (
     ARCHITECTURE,
     BASELINES,
     RECIPE,
-    SECOND,
     SOLVER,
     one_factor,
+    second_round,
 )
 from odelib.studies.statistics import LEVEL, deviation, deviation_ratio, seeds_interval
 from odelib.studies.summary import (
@@ -112,8 +112,8 @@ def changes(runs: Runs, baseline: str, level: float = LEVEL) -> dict[str, Change
 
 
 def second_changes(runs: Runs) -> dict[str, Change]:
-    """The same of the second round (`SECOND`), against the ODE-Net."""
-    found = _differences(runs, "odenet", [f"odenet-{name}" for name in SECOND], "validation_accuracy")
+    """The same of the second round (`cifar10.SECOND`), against the ODE-Net."""
+    found = _differences(runs, "odenet", second_round(), "validation_accuracy")
     return _changes(found, seed_deviation(runs, "odenet"), LEVEL)
 
 
@@ -269,8 +269,8 @@ def _lucky(runs: Runs) -> float:
 def tuning_numbers(runs: Runs) -> dict[str, str]:
     """What the text says of the tuning study.
 
-    `acc-<baseline>` in percent; `<baseline>-<factor>` in points against it, seed by seed, with `-interval`; `nfe-` of
-    either.
+    `acc-<baseline>` in percent; `<baseline>-<factor>` in points against it, seed by seed, with `-interval`, and
+    `second-<factor>` of the second round alike; `nfe-<baseline>`; `saved-<penalty>` in evaluations.
     """
     spread, freedom = seed_deviation(runs, "odenet")
     picked = falls(runs, [case for case in AGAIN if not case.startswith("strict")])  # which had both from the start
