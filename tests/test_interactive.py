@@ -34,21 +34,21 @@ SOLVES = [
 ]
 
 
-def run(script, expression):
-    """What a JavaScript expression is after a figure's script, by node."""
+def run(name, expression):
+    """What a JavaScript expression is after a figure's scripts, by node."""
     node = shutil.which("node")
     if node is None:
         pytest.skip("no node to run the scripts with: install Debian's nodejs")
-    program = f"{(pages.FIGURES / script).read_text()}\nconsole.log(JSON.stringify({expression}));"
+    program = f"{pages.script('runge-kutta', name)}\nconsole.log(JSON.stringify({expression}));"
     return json.loads(subprocess.run([node, "-e", program], capture_output=True, text=True, check=True).stdout)
 
 
 @pytest.fixture(scope="module")
 def solved():
     """The states that the script finds for each of SOLVES, and the fields' names, by one call of node."""
-    methods = {name: {"a": tableau.a, "b": tableau.b} for name, tableau in TABLEAUS.items()}
-    solve = f"(s) => integrate(FIELDS[s.field].f, s.start, s.time, s.n, {json.dumps(methods)}[s.method])"
-    return run("solver.js", f"{{ fields: Object.keys(FIELDS), ways: {json.dumps(SOLVES)}.map({solve}) }}")
+    methods = {name: {"c": tableau.c, "a": tableau.a, "b": tableau.b} for name, tableau in TABLEAUS.items()}
+    solve = f"(s) => march(FIELDS[s.field].f, s.start, s.time, s.n, {json.dumps(methods)}[s.method])"
+    return run("solver", f"{{ fields: Object.keys(FIELDS), ways: {json.dumps(SOLVES)}.map({solve}) }}")
 
 
 @pytest.mark.parametrize("k", range(len(SOLVES)), ids=lambda k: "{field}-{method}-{n}".format(**SOLVES[k]))
@@ -74,8 +74,8 @@ STEPPER = {name: getattr(DOPRI5, name) for name in ("order", "a", "b", "c", "err
 
 def stepper(tolerance, past):
     """What the script finds for each of its equations."""
-    solve = f"(e) => solve(e, {tolerance}, {json.dumps(STEPPER)}, {json.dumps(past)})"
-    return run("stepper.js", f"Object.fromEntries(Object.entries(EQUATIONS).map(([n, e]) => [n, ({solve})(e)]))")
+    follow = f"(e) => follow(e, {tolerance}, {json.dumps(STEPPER)}, {json.dumps(past)})"
+    return run("stepper", f"Object.fromEntries(Object.entries(EQUATIONS).map(([n, e]) => [n, ({follow})(e)]))")
 
 
 @pytest.mark.parametrize("tolerance", [1e-1, 1e-3, 1e-6])
@@ -133,10 +133,10 @@ def test_the_layers_and_the_flow_of_the_figure_are_those_of_odelib(dimensions):
     def field(t, z):
         return net(torch.cat([z, t.expand(len(z), 1)], dim=1))
 
-    points = run("depth.js", f"circle(1.25, {dimensions}).slice(0, 7)")
+    points = run("depth", f"circle(1.25, {dimensions}).slice(0, 7)")
     names = {"layers": f"layers(field, z, {12})", "flow": f"flow(field, z, {12})", "classes": "classified(field, z)"}
     found = run(
-        "depth.js",
+        "depth",
         f"""(() => {{
         const field = {json.dumps(data)};
         return {json.dumps(points)}.map((z) => ({{ {", ".join(f"{k}: {v}" for k, v in names.items())} }}));

@@ -132,7 +132,7 @@ def test_steps_are_rejected_as_odelib_rejects_them(method):
         const way = {{ method: {json.dumps(play.tableaus()[method])}, tolerance: 1e-3 }};
         const {{ nfe, steps }} = solve(f, new Float64Array([1, -2]), way);
         console.log(JSON.stringify([nfe, steps.map(({{ t, h, accepted, ratio }}) => [t, h, accepted, ratio])]));"""
-    nfe, steps = node(("solve",), program)
+    nfe, steps = node(("runge-kutta",), program)
     solve, z0 = Statistics(), torch.tensor([1.0, -2.0], dtype=torch.float64)
     odeint(bump, z0, torch.tensor([0.0, 1.0]), method=method, statistics=solve)
     assert nfe == solve.nfe and solve.rejected
@@ -180,7 +180,7 @@ def test_a_solve_that_needs_too_many_steps_gives_up():
         const way = {{ method: {json.dumps(play.tableaus()["bosh3"])}, tolerance: 1e-6 }};
         try {{ console.log(solve(f, new Float64Array([1, 0]), way).nfe); }}
         catch (error) {{ console.log(JSON.stringify(error.message)); }}"""
-    assert node(("solve",), program) == "too many steps"
+    assert node(("runge-kutta",), program) == "too many steps"
 
 
 def test_halves_are_read_as_numpy_reads_them():

@@ -27,7 +27,7 @@ def script():
     node = shutil.which("node")
     if node is None:
         pytest.skip("no node to run the scripts with: install Debian's nodejs")
-    program = f"""{pages.script("push")}
+    program = f"""{pages.script("runge-kutta", "plane", "push")}
         const answers = Object.entries(FIELDS).map(([name, field]) => {{
           const {{ path, price }} = prices(field);
           const jacobian = field.jacobian([0.3, -0.8]);

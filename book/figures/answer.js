@@ -1,4 +1,5 @@
-// What the network makes of a picture: the work of play's worker. Needs bytes.js, network.js and solve.js.
+// What the network makes of a picture: the work of play's worker. Needs bytes.js, network.js and
+// runge-kutta.js.
 
 const TIMES = Array.from({ length: 101 }, (_, k) => k / 100); // at which the figure shows the state
 
@@ -23,7 +24,7 @@ function answer({ net, methods, plane }, { picture, method, steps, tolerance, cl
   return {
     seconds, end, start, logits: read, nfe: solution.nfe,
     steps: solution.steps.map(({ t, h, accepted }) => ({ t, h, accepted })),
-    stops: [start, ...solution.steps.filter((step) => step.accepted).map((step) => step.end)].map(place),
+    stops: stops(solution).map(place),
     points: states.map(place),
     chances: states.map((z) => softmax(logits(net, z))),
   };

@@ -1,6 +1,7 @@
 // Circles of a disk and of a ring around it, carried by n residual layers and by the flow that they approach.
 // `data.fields` holds, by the number of dimensions, the weights of tanh networks f(z, t), [[W, b], [W, b]], and of the
-// linear classifier behind them, [W, b]; `data.radii` the circles: those from 1 on belong to the ring.
+// linear classifier behind them, [W, b]; `data.radii` the circles: those from 1 on belong to the ring. Needs
+// runge-kutta.js.
 
 const MOST_LAYERS = 64;
 const POINTS = 180; // of a circle
@@ -13,27 +14,16 @@ function velocity({ net: [inner, outer] }, t, z) {
   return affine(outer, affine(inner, [...z, t]).map(Math.tanh));
 }
 
-const moved = (z, h, k) => z.map((zi, i) => zi + h * k[i]);
-
 /** The states before, between and after n residual layers z + f(t, z) / n. */
 function layers(field, z, n) {
   const states = [z];
-  for (let k = 0; k < n; k++) states.push((z = moved(z, 1 / n, velocity(field, k / n, z))));
+  for (let k = 0; k < n; k++) states.push((z = combine(z, 1 / n, [1], [velocity(field, k / n, z)])));
   return states;
 }
 
-/** The states at n + 1 equal times of the flow, by rk4. */
+/** The states at n + 1 equal times of the flow. */
 function flow(field, z, n) {
-  const states = [z], h = 1 / n;
-  for (let k = 0; k < n; k++) {
-    const t = k / n;
-    const k1 = velocity(field, t, z);
-    const k2 = velocity(field, t + h / 2, moved(z, h / 2, k1));
-    const k3 = velocity(field, t + h / 2, moved(z, h / 2, k2));
-    const k4 = velocity(field, t + h, moved(z, h, k3));
-    states.push((z = z.map((zi, i) => zi + (h / 6) * (k1[i] + 2 * k2[i] + 2 * k3[i] + k4[i]))));
-  }
-  return states;
+  return stops(solve((t, state) => velocity(field, t, state), z, { method: RK4, steps: n }));
 }
 
 /** A circle of the plane, as points with as many zeros appended as `dimensions` asks for. */

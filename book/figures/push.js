@@ -1,5 +1,5 @@
 // A push s travels with the state to t1, the price a of a push travels back, and a · s stays put. The loss is the height
-// of the end, L = y(t1), so that a(t1) = w = (0, 1).
+// of the end, L = y(t1), so that a(t1) = w = (0, 1). Needs runge-kutta.js and plane.js.
 
 const FIELDS = {
   pendulum: {
@@ -20,20 +20,6 @@ const length = (v) => Math.hypot(...v);
 const add = (u, v, factor = 1) => u.map((ui, i) => ui + factor * v[i]);
 const times = (m, v) => m.map((row) => dot(row, v));
 const transposed = ([[a, b], [c, d]]) => [[a, c], [b, d]];
-
-/** All states of n steps of rk4 for y′ = g(y) over `time`, which may be negative. */
-function march(g, y, time, n) {
-  const states = [y];
-  for (let k = 0; k < n; k++) {
-    const [z, h] = [states[k], time / n];
-    const k1 = g(z);
-    const k2 = g(add(z, k1, h / 2));
-    const k3 = g(add(z, k2, h / 2));
-    const k4 = g(add(z, k3, h));
-    states.push(z.map((zi, i) => zi + (h / 6) * (k1[i] + 2 * k2[i] + 2 * k3[i] + k4[i])));
-  }
-  return states;
-}
 
 /** The path, with the price at each of its points: lists of GRID + 1 points, forwards in time. */
 function prices({ f, jacobian, start, time }) {
@@ -69,8 +55,7 @@ function euler({ f, jacobian, start, time }, n) {
   return { states, rebuilt, direct, adjoint };
 }
 
-const SIZE = 200; // half the side of the picture, in its own units
-const [STRIP, TALL] = [400, 90]; // the chart below it
+const [STRIP, TALL] = [400, 90]; // the chart below the plane, in its own units
 
 function show(root) {
   const arrow = (name) => `<marker id="push-${name}" viewBox="0 0 8 8" refX="6" refY="4" markerWidth="11" markerHeight="11"
@@ -80,7 +65,7 @@ function show(root) {
   const options = Object.keys(FIELDS).map((name) => `<option>${name}</option>`).join("");
   root.insertAdjacentHTML("beforeend", `
     <div class="moving push">
-      <svg class="space" viewBox="${-SIZE} ${-SIZE} ${2 * SIZE} ${2 * SIZE}">
+      <svg class="space">
         <defs>${["s", "a", "direct", "adjoint"].map(arrow).join("")}</defs>
         <path class="field"/><path class="path"/><path class="neighbour"/><path class="steps"/><path class="rebuilt"/>
         <g class="prices"></g><g class="pushes"></g><g class="gradients"></g>
@@ -108,23 +93,10 @@ function show(root) {
   const [space, tip, moment, steps, said] = [".space", ".tip", "[name=time]", "[name=steps]", "output"].map(find);
   let field, s, path, price;
 
-  const at = (z) => z.map((zi, i) => {
-    const pixels = ((i ? -1 : 1) * zi * SIZE) / field.reach;
-    return Math.max(-1e4, Math.min(1e4, pixels)).toFixed(1); // paths cannot be drawn to very distant points
-  });
-  const line = (states) => `M${states.map((z) => at(z).join(" ")).join("L")}`;
+  const { at, line, fieldOf, movable } = plane(space, () => field.reach);
   const arrows = (list, name) => list.filter(([, v]) => length(v) > 0.02 * field.reach).map(([z, v]) =>
     `<path class="${name}" d="${line([z, add(z, v)])}" marker-end="url(#push-${name})"/>`).join("");
   const words = (v) => `(${v.map((vi) => vi.toFixed(2).replace("-", "−")).join(", ")})`;
-
-  function drawField() {
-    const cells = Array.from({ length: 17 }, (_, k) => ((k - 8) / 8.5) * field.reach);
-    find("path.field").setAttribute("d", cells.flatMap((x) => cells.map((y) => {
-      const v = field.f([x, y]);
-      const half = v.map((vi) => (vi / Math.max(length(v), 1e-9)) * 0.03 * field.reach);
-      return line([add([x, y], half, -1), add([x, y], half)]);
-    })).join(""));
-  }
 
   function draw() {
     const m = Number(moment.value);
@@ -180,34 +152,19 @@ function show(root) {
     s = field.pushed;
     ({ path, price } = prices(field));
     find(".rule").textContent = field.rule;
-    drawField();
+    const dash = (z, direction) => line([add(z, direction, -0.03), add(z, direction, 0.03)]);
+    find("path.field").setAttribute("d", fieldOf(field.f, dash));
     draw();
   }
 
-  const bounded = (v) => v.map((vi) => Math.max(-field.reach / 2, Math.min(field.reach / 2, vi)));
-
-  function dragTo(event) {
-    const box = space.getBoundingClientRect();
-    const share = [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
-    const z = [(2 * share[0] - 1) * field.reach, (1 - 2 * share[1]) * field.reach];
-    s = bounded(add(z, path[Number(moment.value)], -1));
+  function pushBy(v) {
+    s = v.map((vi) => Math.max(-field.reach / 2, Math.min(field.reach / 2, vi)));
     draw();
   }
 
   find("[name=field]").addEventListener("change", choose);
   moment.addEventListener("input", draw);
   steps.addEventListener("input", draw);
-  tip.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false }); // drag, do not scroll
-  tip.addEventListener("pointerdown", (event) => tip.setPointerCapture(event.pointerId));
-  tip.addEventListener("pointermove", (event) => {
-    if (tip.hasPointerCapture(event.pointerId)) dragTo(event);
-  });
-  const KEYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
-  tip.addEventListener("keydown", (event) => {
-    if (!(event.key in KEYS)) return;
-    event.preventDefault();
-    s = bounded(add(s, KEYS[event.key], 0.02 * field.reach));
-    draw();
-  });
+  movable(tip, (z) => pushBy(add(z, path[Number(moment.value)], -1)), (way) => pushBy(add(s, way)));
   choose();
 }

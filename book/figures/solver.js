@@ -1,4 +1,5 @@
 // A field of the plane, followed by a Runge-Kutta method step by step. `data.methods` holds odelib's tableaus by name.
+// Needs runge-kutta.js and plane.js.
 
 const FIELDS = {
   rotation: { rule: "x′ = −y, y′ = x", f: ([x, y]) => [-y, x], start: [1, 0], time: 2 * Math.PI, reach: 3 },
@@ -12,35 +13,14 @@ const FIELDS = {
   },
 };
 
-/** The state after one step from z; `a` and `b` are those of odelib.solvers.Tableau. */
-function step(f, z, h, { a, b }) {
-  const combine = (weights, stages) =>
-    z.map((zi, i) => weights.reduce((sum, weight, j) => sum + h * weight * stages[j][i], zi));
-  const stages = [];
-  for (const row of a) stages.push(f(combine(row, stages)));
-  return combine(b, stages);
-}
-
-/** The states of n equal steps from z over `time`, up to the first one that is not finite. */
-function integrate(f, z, time, n, tableau) {
-  const states = [z];
-  while (states.length <= n) {
-    z = step(f, z, time / n, tableau);
-    if (!z.every(Number.isFinite)) break;
-    states.push(z);
-  }
-  return states;
-}
-
 const ACCURATE_STEPS = 4000;
-const SIZE = 200; // half the side of the picture, in its own units
 const [MOST_STEPS, FEWEST_STEPS] = [200, 4];
 
 function show(root, data) {
   const options = (names) => Object.keys(names).map((name) => `<option>${name}</option>`).join("");
   root.insertAdjacentHTML("beforeend", `
     <div class="moving solver">
-      <svg viewBox="${-SIZE} ${-SIZE} ${2 * SIZE} ${2 * SIZE}">
+      <svg>
         <path class="field"/><path class="accurate"/><path class="gap"/><path class="taken"/><g class="dots"></g>
         <g class="start" tabindex="0" role="slider" aria-roledescription="point of the plane"
           aria-label="start: arrow keys move it"><circle class="grip" r="24"/><circle r="7"/></g>
@@ -59,39 +39,29 @@ function show(root, data) {
   const [svg, handle, size, said] = ["svg", ".start", "[name=size]", "output"].map(find);
   let field, start;
 
-  const at = (z) => z.map((zi, i) => {
-    const pixels = ((i ? -1 : 1) * zi * SIZE) / field.reach;
-    return Math.max(-1e4, Math.min(1e4, pixels)).toFixed(1); // paths cannot be drawn to very distant points
-  });
-  const path = (states) => `M${states.map((z) => at(z).join(" ")).join("L")}`;
+  const { at, line, fieldOf, under, movable } = plane(svg, () => field.reach);
 
-  function drawField() {
-    const cells = Array.from({ length: 17 }, (_, k) => ((k - 8) / 8.5) * field.reach);
-    find("path.field").setAttribute("d", cells.flatMap((x) => cells.map((y) => {
-      const v = field.f([x, y]);
-      const speed = Math.hypot(...v);
-      if (speed < 1e-9) return "";
-      const [dx, dy] = v.map((vi) => (vi / speed) * 0.035 * field.reach);
-      const barb = (side) => [x + 0.2 * dx - side * 0.5 * dy, y + 0.2 * dy + side * 0.5 * dx];
-      const tip = [x + dx, y + dy];
-      return path([[x - dx, y - dy], tip]) + path([barb(1), tip, barb(-1)]);
-    })).join(""));
+  function arrow([x, y], direction) {
+    const [dx, dy] = direction.map((d) => 0.035 * d);
+    const barb = (side) => [x + 0.2 * dx - side * 0.5 * dy, y + 0.2 * dy + side * 0.5 * dx];
+    const tip = [x + dx, y + dy];
+    return line([[x - dx, y - dy], tip]) + line([barb(1), tip, barb(-1)]);
   }
 
   function draw() {
     const n = Math.round(MOST_STEPS * (FEWEST_STEPS / MOST_STEPS) ** (size.value / 100));
     const tableau = data.methods[find("[name=method]").value];
-    const accurate = integrate(field.f, start, field.time, ACCURATE_STEPS, data.methods.rk4);
-    const states = integrate(field.f, start, field.time, n, tableau);
-    find("path.accurate").setAttribute("d", path(accurate.filter((_, k) => k % 10 === 0)));
-    find("path.taken").setAttribute("d", path(states));
+    const accurate = march(field.f, start, field.time, ACCURATE_STEPS);
+    const states = march(field.f, start, field.time, n, tableau);
+    find("path.accurate").setAttribute("d", line(accurate.filter((_, k) => k % 10 === 0)));
+    find("path.taken").setAttribute("d", line(states));
     find("g.dots").innerHTML = states.slice(1).map((z) => {
       const [x, y] = at(z);
       return `<circle cx="${x}" cy="${y}" r="3"/>`;
     }).join("");
     const [end, goal] = [states.at(-1), accurate.at(-1)];
     const arrived = states.length > n && accurate.length > ACCURATE_STEPS;
-    find("path.gap").setAttribute("d", arrived ? path([end, goal]) : "");
+    find("path.gap").setAttribute("d", arrived ? line([end, goal]) : "");
     handle.setAttribute("transform", `translate(${at(start)})`);
     handle.setAttribute("aria-valuenow", start[0].toFixed(2));
     handle.setAttribute("aria-valuetext", `x ${start[0].toFixed(2)}, y ${start[1].toFixed(2)}`);
@@ -106,7 +76,7 @@ function show(root, data) {
     field = FIELDS[find("[name=field]").value];
     start = field.start;
     find(".rule").textContent = field.rule;
-    drawField();
+    find("path.field").setAttribute("d", fieldOf(field.f, arrow));
     draw();
   }
 
@@ -115,26 +85,10 @@ function show(root, data) {
     draw();
   }
 
-  function moveToPointer(event) {
-    const box = svg.getBoundingClientRect();
-    const share = [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
-    moveTo([(2 * share[0] - 1) * field.reach, (1 - 2 * share[1]) * field.reach]);
-  }
-
   find("[name=field]").addEventListener("change", choose);
   find("[name=method]").addEventListener("change", draw);
   size.addEventListener("input", draw);
-  svg.addEventListener("click", moveToPointer);
-  handle.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false }); // drag, do not scroll
-  handle.addEventListener("pointerdown", (event) => handle.setPointerCapture(event.pointerId));
-  handle.addEventListener("pointermove", (event) => {
-    if (handle.hasPointerCapture(event.pointerId)) moveToPointer(event);
-  });
-  const KEYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
-  handle.addEventListener("keydown", (event) => {
-    if (!(event.key in KEYS)) return;
-    event.preventDefault();
-    moveTo(start.map((zi, i) => zi + 0.02 * field.reach * KEYS[event.key][i]));
-  });
+  svg.addEventListener("click", (event) => moveTo(under(event)));
+  movable(handle, moveTo, (way) => moveTo(start.map((zi, i) => zi + way[i])));
   choose();
 }

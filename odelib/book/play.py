@@ -20,7 +20,7 @@ from odelib.solvers import TABLEAUS, Statistics, odeint
 
 WEIGHTS = RESULTS / "mnist-gradients" / "adjoint-dopri5-seed0.safetensors"
 METHODS = ("euler", "midpoint", "rk4", "bosh3", "dopri5")
-WORKER = ("bytes", "network", "solve", "answer")  # the scripts that compute; the page's own: bytes, drawing, pad, play
+WORKER = ("bytes", "network", "runge-kutta", "answer")  # these compute; the page's own: bytes, drawing, pad, play
 LINKS = {  # the questions that the buttons ask: where the book answers each, as page, heading
     "clock": ("odefunc", "How much does the trained network use its clock?"),
     "euler": ("adjoint-vs-direct", "Trained with one solver, tested with another"),

@@ -58,4 +58,5 @@ def show_push() -> None:
         alt="A path in the plane and, dashed, the path of a state that was pushed at the start. Arrows along the path "
         "show the push, which changes its direction and length, and the price, which does so too. Beside it their "
         "lengths over time, and their product, a horizontal line.",
+        needs=("runge-kutta", "plane"),
     )
