@@ -91,9 +91,25 @@ def _train(config: "Config", data: "Dataset", path: Path, device: "torch.device"
     """Make a run; return what came of it, in a line."""
     from odelib.runs import run
 
+    _note_bfloat16(config, device)
     with memory_for(path):
         record = run(config, data, path, device, lambda metrics: print(metrics, flush=True), **how)
     return f"{record.parameters:,} parameters; record {path}, weights {path.with_suffix('.safetensors')}"
+
+
+def _note_bfloat16(config: "Config", device: "torch.device") -> None:
+    """Say that bfloat16 is slow here, where a processor has to make it out of 32 bit numbers."""
+    import torch
+
+    asked = [option for option, on in (("bf16", config.bf16), ("stem-bf16", config.stem_bf16)) if on]
+    if asked and device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX2":
+        off = " ".join(f"--no-{option}" for option in asked)
+        print(
+            f"odelib: this processor has no instructions for bfloat16, which is several times slower here than 32 bit; "
+            f"{off} does without",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 @dataclass

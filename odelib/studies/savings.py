@@ -1,7 +1,7 @@
 """Where the time of a training step goes, and what each saving is worth: what the benchmark's records show.
 
-The benchmark (`odelib.measurements.benchmark`) times single steps with all solvers in turns, on one thread,
-on two, and on a GPU.
+The benchmark (`odelib.measurements.benchmark`) times single steps with all solvers in turns, on one thread and on two;
+what it says on other machines is in `odelib.studies.machines`.
 """
 
 import re
@@ -68,9 +68,19 @@ def milliseconds(row: BenchmarkRow) -> tuple[float, float, float]:
     return first, median, third
 
 
+def median(benchmark: Benchmark, case: str) -> float:
+    """Seconds of a training step."""
+    return only(benchmark.rows, case=case).quartiles[1]
+
+
+def with_quartiles(benchmark: Benchmark, case: str) -> str:
+    """The milliseconds of a step: `23 (22 to 25)`."""
+    return "{1:.0f} ({0:.0f} to {2:.0f})".format(*milliseconds(only(benchmark.rows, case=case)))
+
+
 def times_faster(benchmark: Benchmark, slow: str, fast: str) -> float:
     """How many steps of the case `fast` take the time of one of `slow`, by medians."""
-    return _median(benchmark, slow) / _median(benchmark, fast)
+    return median(benchmark, slow) / median(benchmark, fast)
 
 
 def over_floor(row: BenchmarkRow) -> float:
@@ -88,7 +98,7 @@ def saving_table(benchmark: Benchmark) -> Table:
             [
                 label,
                 f"{row.nfe_forward:.1f}",
-                _with_quartiles(benchmark, case),
+                with_quartiles(benchmark, case),
                 f"{over_floor(row):.2f}",
                 f"{times_faster(benchmark, SCRIPT, case):.2f}",
                 f"{row.theta_error:.3f}",
@@ -254,9 +264,9 @@ def thread_table(one: Benchmark, two: Benchmark) -> Table:
             "f with its derivatives, as usual": bare["fp32"],
             "f with its derivatives, by products": bare["products"],
             "the network without its block": float(np.median(benchmark.without_block)),
-            "step as in the script": _median(benchmark, SCRIPT),
-            "step with ralston3 in 3 steps": _median(benchmark, GRID),
-            "the same, products": _median(benchmark, FAST),
+            "step as in the script": median(benchmark, SCRIPT),
+            "step with ralston3 in 3 steps": median(benchmark, GRID),
+            "the same, products": median(benchmark, FAST),
         }
 
     seconds = zip(parts(one).items(), parts(two).values(), strict=True)
@@ -264,76 +274,6 @@ def thread_table(one: Benchmark, two: Benchmark) -> Table:
         [name, f"{1e3 * first:.1f}", f"{1e3 * second:.1f}", f"{first / second:.2f}"]
         for (name, first), second in seconds
     ]
-
-
-def gpu_table(one: Benchmark, gpu: Benchmark, operations: dict[str, int]) -> Table:
-    """A training step saving by saving, on one thread and on a GPU: milliseconds, and microseconds an operation."""
-    header = [
-        "",
-        "operations",
-        "one thread, ms",
-        "one thread, µs an operation",
-        "GPU, ms (quartiles)",
-        "GPU, µs an operation",
-        "times faster than the script there",
-    ]
-    rows: list[list[object]] = []
-    for case, label in SAVINGS.items():
-        each = [f"{1e6 * _median(benchmark, case) / operations[case]:.0f}" for benchmark in (one, gpu)]
-        there = _with_quartiles(gpu, case)
-        thread = f"{1e3 * _median(one, case):.0f}"
-        faster = f"{times_faster(gpu, SCRIPT, case):.2f}"
-        rows.append([label, f"{operations[case]:,}", thread, each[0], there, each[1], faster])
-    return header, rows
-
-
-def gpu_size_table(one: Benchmark, gpu: Benchmark) -> Table:
-    """A step of RK4 of a block with its backward pass, map by map, in milliseconds."""
-    header = ["map, channels", "one thread", "GPU", "one thread, products", "GPU, products"]
-    rows: list[list[object]] = []
-    for row, there in zip(one.sizes, gpu.sizes, strict=True):
-        times = row.block, there.block, row.block_products, there.block_products
-        cells = [f"{1e3 * float(np.median(seconds)):.1f}" for seconds in times]
-        rows.append([f"{row.size} × {row.size}, {row.channels}", *cells])
-    return header, rows
-
-
-def gpu_numbers(one: Benchmark, gpu: Benchmark, operations: dict[str, int]) -> dict[str, str]:
-    """What the text says of the GPU: a step, times faster than the script, steps of one way over those of another;
-    microseconds of an operation over the cases, there and on one thread; how much longer the largest map of 64 channels
-    takes than the smallest, and how much more arithmetic that is."""
-
-    def each(benchmark: Benchmark) -> str:
-        found = [1e6 * _median(benchmark, case) / n for case, n in operations.items()]
-        return f"{min(found):.0f} to {max(found):.0f}"
-
-    def growth(benchmark: Benchmark) -> str:
-        blocks = [float(np.median(row.block)) for row in benchmark.sizes if row.channels == 64]
-        return f"{blocks[-1] / blocks[0]:.1f}"
-
-    sides = [row.size for row in gpu.sizes if row.channels == 64]
-    return {
-        "gpu-environment": str(gpu.environment),
-        "gpu-hardware": gpu.environment.hardware,
-        "gpu-rounds": str(len(gpu.rows[0].seconds)),
-        "gpu-ms-script": f"{1e3 * _median(gpu, SCRIPT):.0f}",
-        "gpu-ms-grid": f"{1e3 * _median(gpu, GRID):.0f}",
-        "gpu-ms-warm": f"{1e3 * _median(gpu, WARM):.0f}",
-        "gpu-step-script": _with_quartiles(gpu, SCRIPT),
-        "gpu-step-channel": _with_quartiles(gpu, "torchdiffeq direct"),
-        "gpu-step-products": _with_quartiles(gpu, FAST),
-        "gpu-step-solver": _with_quartiles(gpu, "odelib direct"),
-        "gpu-all": f"{times_faster(gpu, SCRIPT, GRID):.1f}",
-        "gpu-products": f"{times_faster(gpu, FAST, GRID):.1f}",
-        "gpu-bf16": f"{times_faster(gpu, FAST_BF16, GRID):.1f}",
-        "gpu-adjoint": f"{times_faster(gpu, SCRIPT_ADJOINT, SCRIPT):.2f}",
-        "gpu-adjoint-thread": f"{times_faster(one, SCRIPT_ADJOINT, SCRIPT):.2f}",
-        "gpu-each": each(gpu),
-        "gpu-each-thread": each(one),
-        "gpu-growth": growth(gpu),
-        "gpu-growth-thread": growth(one),
-        "gpu-pixels": f"{(sides[-1] / sides[0]) ** 2:.0f}",
-    }
 
 
 @dataclass(frozen=True)
@@ -462,7 +402,7 @@ def numbers(one: Benchmark, two: Benchmark) -> dict[str, str]:
     flops = zip(("forward", "both"), one.evaluation_flops, one.bare[0].medians, strict=True)
     found |= {f"f-{name}": f"{100 * n / seconds / peak:.0f}" for name, n, seconds in flops}
     usual_share, products_share = shares_of_peak(one)
-    best = min((GRID, FAST), key=lambda case: _median(two, case))
+    best = min((GRID, FAST), key=lambda case: median(two, case))
     libraries = {library.library.split()[0]: library for library in one.libraries}
     return {
         **found,
@@ -476,8 +416,8 @@ def numbers(one: Benchmark, two: Benchmark) -> dict[str, str]:
         "all": f"{times_faster(one, SCRIPT, FAST):.1f}",
         "all-bf16": f"{times_faster(one, SCRIPT, FAST_BF16):.1f}",
         "all-2": f"{times_faster(two, SCRIPT, best):.1f}",
-        "step-grid-2": _with_quartiles(two, GRID),
-        "step-fast-2": _with_quartiles(two, FAST),
+        "step-grid-2": with_quartiles(two, GRID),
+        "step-fast-2": with_quartiles(two, FAST),
         "pays-1": where_products_pay(one),
         "pays-2": where_products_pay(two),
         "usual-share": f"{100 * usual_share:.0f}",
@@ -485,7 +425,7 @@ def numbers(one: Benchmark, two: Benchmark) -> dict[str, str]:
         "convolution": f"{only(one.sizes, size=6, channels=64).times_faster[0]:.1f}",
         "all-bf16-2": f"{times_faster(two, SCRIPT, FAST_BF16):.1f}",
         "lean": f"{times_faster(one, SCRIPT_ADJOINT, LEAN):.1f}",
-        "around-grid": f"{100 * float(np.median(one.without_block)) / _median(one, GRID):.0f}",
+        "around-grid": f"{100 * float(np.median(one.without_block)) / median(one, GRID):.0f}",
         "f-products": f"{_gain_of_products(one):.2f}",
         "floor-worst-case": worst.case,
         "torchdyn": f"{libraries['torchdyn'].quartiles[1] / libraries['odelib'].quartiles[1]:.2f}",
@@ -505,12 +445,3 @@ def _gain_of_products(benchmark: Benchmark) -> float:
     """How many times faster such an evaluation is by products."""
     bare = _with_derivatives(benchmark)
     return bare["fp32"] / bare["products"]
-
-
-def _median(benchmark: Benchmark, case: str) -> float:
-    return only(benchmark.rows, case=case).quartiles[1]
-
-
-def _with_quartiles(benchmark: Benchmark, case: str) -> str:
-    """The milliseconds of a step: `23 (22 to 25)`."""
-    return "{1:.0f} ({0:.0f} to {2:.0f})".format(*milliseconds(only(benchmark.rows, case=case)))
