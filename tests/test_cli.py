@@ -54,6 +54,24 @@ def test_train_show_and_evaluate(mnist_root, tmp_path, capsys):
     assert re.search(r"mnist: accuracy .*% of 30 test images, .* NFE 1.0", capsys.readouterr().out)
 
 
+@pytest.mark.parametrize(
+    "capability, options, said",
+    [
+        ("AVX2", ["--stem-bf16"], "--no-stem-bf16 does without"),
+        ("AVX2", ["--bf16", "--stem-bf16"], "--no-bf16 --no-stem-bf16 does without"),
+        ("AVX2", [], None),
+        ("AVX512", ["--stem-bf16"], None),
+    ],
+)
+def test_a_processor_without_bfloat16_is_told_of_where_it_is_asked_for_it(
+    mnist_root, tmp_path, capsys, monkeypatch, capability, options, said
+):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    assert main(["train", *SMALL, "--epochs", "1", "--out", str(tmp_path), *options]) == 0
+    err = capsys.readouterr().err
+    assert err.endswith(f"several times slower here than 32 bit; {said}\n") if said else not err
+
+
 def test_a_finished_run_is_refused(mnist_root, tmp_path, capsys):
     assert train(tmp_path) == 0
     assert train(tmp_path) == 2

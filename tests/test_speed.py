@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,7 +19,7 @@ from odelib.measurements.benchmark import (
 )
 from odelib.measurements.sizes import SizeRow
 from odelib.records import RESULTS
-from odelib.studies import STUDIES, savings, speed
+from odelib.studies import STUDIES, machines, savings, speed
 from odelib.studies.savings import FAST, FAST_BF16, GRID, LEAN, LEAN_BF16, WARM, Goal
 from odelib.studies.summary import at_the_end, only
 
@@ -38,6 +39,11 @@ def one():
 @pytest.fixture(scope="module")
 def two():
     return Benchmark.load(RESULTS / "benchmark" / "odenet-mnist-2-threads.json")
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return Benchmark.load(RESULTS / "benchmark" / "odenet-mnist-avx2.json")
 
 
 @pytest.fixture(scope="module")
@@ -390,11 +396,16 @@ def test_numbers_of_the_runs_are_ranges_over_all_ways_and_minutes(raced):
     assert rows[1] == ["torchdiffeq, dopri5, adjoint", "75.00", f"{nfe:.1f}", 1] and len(rows) == 8
 
 
-def test_the_page_asks_for_numbers_that_there_are(one, two, gpu, runs):
+def test_the_page_asks_for_numbers_that_there_are(one, two, plain, gpu, runs):
     page = (RESULTS.parent / "speed.md").read_text(encoding="utf-8")
     asked = set(re.findall(r"{glue:text}`speed-([^`]+)`", page))
     live = {"state-mb", "error-of-8"}
-    found = [savings.numbers(one, two), savings.goal_numbers(one, two, 5.0), savings.gpu_numbers(one, gpu, {SCRIPT: 1})]
+    found = [
+        savings.numbers(one, two),
+        savings.goal_numbers(one, two, 5.0),
+        machines.gpu_numbers(one, gpu, {SCRIPT: 1}),
+        machines.processor_numbers(plain),
+    ]
     assert asked == {*speed.numbers(runs), *live}.union(*found)
 
 
@@ -465,10 +476,39 @@ def test_products_are_faster_and_nearly_as_exact(one):
     assert both["products"] < both["fp32"]
 
 
+def test_the_savings_of_two_processors_are_each_over_the_script_on_the_same_one(one, plain):
+    ours = with_rows(one, row(SCRIPT, 12.0), row(FAST, 3.0))
+    other = with_rows(
+        plain, row(SCRIPT, 24.0), row(GRID, 8.0), row(FAST, 6.0), row(FAST_BF16, 40.0), row(machines.SHORT_STEM, 18.0)
+    )
+    header, rows = machines.processor_table(ours, other)
+    by_label = {found[0]: found[1:] for found in rows}
+    assert by_label[savings.SAVINGS[FAST]] == ["3 (3 to 3)", "4.00", "6 (6 to 6)", "4.00"] and len(header) == 5
+    assert rows[-1][3:] == ["18 (18 to 18)", "1.33"]
+    found = machines.processor_numbers(other)
+    assert (found["plain-stem"], found["plain-bf16"], found["plain-f"]) == ("3.0", "5.0", "1.0")
+    assert (found["plain-all"], found["plain-products"]) == ("4.0", "1.33")
+    assert found["plain-pays"] == savings.where_products_pay(plain)
+
+
+def test_without_instructions_for_bfloat16_it_alone_costs_and_products_save_more(one, plain):
+    median = {row.case: row.quartiles[1] for row in plain.rows}
+    chain = [case for case in savings.SAVINGS if case != FAST_BF16]
+    assert all(median[faster] < median[slower] for slower, faster in pairwise(chain))
+    pairs = [(case, case.removesuffix(", bf16")) for case in CASES if case.endswith(", bf16")]
+    pairs += [(FAST_BF16, GRID), (machines.SHORT_STEM, FAST)]
+    assert len(pairs) == 5 and all(median[case] > 5 * median[usual] for case, usual in pairs)
+    assert all(max(row.theta_error for row in plain.rows if row.case in pair) < 0.06 for pair in pairs)
+    assert len(savings.where_products_pay(plain).split(", ")) == len(plain.sizes)
+    assert savings.times_faster(plain, GRID, FAST) > 1.15 * savings.times_faster(one, GRID, FAST)
+    with_it = {row.case: row.quartiles[1] for row in one.rows}
+    assert with_it[machines.SHORT_STEM] < with_it[FAST] and with_it[FAST_BF16] < with_it[GRID]
+
+
 def test_a_table_of_the_gpu_divides_both_times_by_the_operations(one, gpu):
     operations = dict.fromkeys(savings.SAVINGS, 500)
     slow, fast = with_rows(one, row(SCRIPT, 12.0)), with_rows(gpu, row(SCRIPT, 3.0), row(GRID, 2.0))
-    header, rows = savings.gpu_table(slow, fast, operations)
+    header, rows = machines.gpu_table(slow, fast, operations)
     by_label = {found[0]: found[1:] for found in rows}
     assert by_label[savings.SAVINGS[SCRIPT]] == ["500", "12", "24", "3 (3 to 3)", "6", "1.00"]
     assert by_label[savings.SAVINGS[GRID]] == ["500", "1", "2", "2 (2 to 2)", "4", "1.50"] and len(header) == 7
@@ -481,13 +521,13 @@ def test_numbers_of_the_gpu_are_ratios_of_its_own_medians(one, gpu):
     fast = with_rows(
         gpu, row(SCRIPT, 3.0), row(GRID, 2.0), row(FAST, 3.0), row(FAST_BF16, 5.0), row(SCRIPT_ADJOINT, 6.0)
     )
-    found = savings.gpu_numbers(slow, replace(fast, sizes=tuple(sizes)), {SCRIPT: 100, GRID: 500})
+    found = machines.gpu_numbers(slow, replace(fast, sizes=tuple(sizes)), {SCRIPT: 100, GRID: 500})
     assert (found["gpu-each"], found["gpu-each-thread"]) == ("4 to 30", "2 to 120")
     assert (found["gpu-all"], found["gpu-products"], found["gpu-bf16"]) == ("1.5", "1.5", "2.5")
     assert (found["gpu-adjoint"], found["gpu-adjoint-thread"]) == ("2.00", "3.00")
     assert (found["gpu-growth"], found["gpu-growth-thread"], found["gpu-pixels"]) == ("2.0", "6.0", "4")
     assert found["gpu-ms-script"] == "3" and found["gpu-step-products"] == "3 (3 to 3)"
-    _, rows = savings.gpu_size_table(slow, replace(fast, sizes=tuple(sizes)))
+    _, rows = machines.gpu_size_table(slow, replace(fast, sizes=tuple(sizes)))
     assert rows[1][:3] == ["12 × 12, 64", "3000.0", "1000.0"]
 
 
@@ -508,7 +548,7 @@ def test_on_the_gpu_what_computes_less_by_more_operations_is_slower(gpu):
 
 def test_the_gpu_waits(one, gpu):
     """Larger maps cost it little more, and fewer operations by larger ones are what is quicker."""
-    found, thread = (savings.gpu_numbers(one, gpu, {SCRIPT: 1})[name] for name in ("gpu-growth", "gpu-growth-thread"))
+    found, thread = (machines.gpu_numbers(one, gpu, {SCRIPT: 1})[name] for name in ("gpu-growth", "gpu-growth-thread"))
     assert float(found) < 1.5 < 5 < float(thread)
     assert only(gpu.rows, case=FAST).quartiles[1] < only(gpu.rows, case="odelib direct").quartiles[1]
 
