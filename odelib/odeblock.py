@@ -150,7 +150,7 @@ class ODEBlock(nn.Module):
 
     z is (batch, ...), for images (batch, channels, height, width), and the result has the same shape. f is a module or
     a function; `solver` says how (`Solver`), and a trained block may be solved again with another:
-    `block.solver = replace(block.solver, rtol=1e-5)`.
+    `block.solver = replace(block.solver, rtol=1e-5, atol=1e-5)`.
 
     But for gradient `direct`, the backward pass evaluates f anew. Then f must give again what it gave, so that dropout
     in it is refused while training (`odelib.noise.FixedDropout` holds its noise along a solve), and gradients reach the
