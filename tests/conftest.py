@@ -1,8 +1,10 @@
-"""What all tests share: no network, no data of the user, a few real digits, configs that train in a blink."""
+"""What tests share: no network, no data of the user, a few real digits, configs that train in a blink, small tools."""
 
+import json
 import os
 import shutil
 import socket
+import subprocess
 from dataclasses import replace
 
 # Tests run in as many processes as there are cores (pytest-xdist): with more threads each they would only wait for one
@@ -14,6 +16,7 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from odelib.options import Options
 
@@ -79,6 +82,67 @@ def mnist_root(tiny, tmp_path, monkeypatch):
     np.savez(root / "mnist.npz", **arrays)
     monkeypatch.setenv("ODELIB_DATA", str(root))
     return root
+
+
+@pytest.fixture(scope="module")
+def runs(request):
+    """The runs of the study that the test file names as its `STUDY`."""
+    return request.module.STUDY.runs()
+
+
+def with_last(run, **values):
+    """The run, with other metrics of its last epoch."""
+    return replace(run, metrics=(*run.metrics[:-1], replace(run.last, **values)))
+
+
+# Dynamics in double precision
+
+
+class Bend(nn.Module):
+    """Smooth, nonlinear, sees the time, couples its components, and bends enough for steps to be rejected."""
+
+    def forward(self, t, z):
+        return torch.sin(12 * t) * 8 * torch.cos(3 * z) + z.flip(-1)
+
+
+class Smooth(nn.Module):
+    """A small tanh network that sees the time, times a factor."""
+
+    def __init__(self, factor=1):
+        super().__init__()
+        self.factor, self.inner, self.outer = factor, nn.Linear(4, 5), nn.Linear(5, 3)
+        self.double()
+
+    def forward(self, t, z):
+        return self.factor * self.outer(torch.tanh(self.inner(torch.cat([z, t.expand(len(z), 1)], dim=1))))
+
+
+def times(*values):
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def start(*shape):
+    return torch.randn(*(shape or (4, 3)), dtype=torch.float64)
+
+
+def perturbed(module, size=0.1):
+    """Norms begin as the identity map; random weights everywhere make every parameter matter."""
+    for parameter in module.parameters():
+        parameter.data += size * torch.randn_like(parameter)
+    return module
+
+
+# Other programs
+
+
+def run_node(program):
+    """What a JavaScript program prints, as data."""
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("no node to run the scripts with: install Debian's nodejs")
+    done = subprocess.run([node, "-"], input=program, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
 
 
 @pytest.fixture(scope="session")

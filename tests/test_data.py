@@ -16,6 +16,7 @@ import pytest
 import scipy.io
 import torch
 import torch.nn.functional as F
+from bad_files import arrays, npy, npz
 from PIL import Image
 from torchvision import datasets
 from torchvision.datasets.utils import extract_archive
@@ -328,18 +329,8 @@ def test_random_flip_mirrors_about_half_of_the_images_and_leaves_the_others():
 # Files of full data sets
 
 
-def arrays(n=6, shape=(28, 28, 1), **other):
-    made = {
-        "train_images": np.arange(n * np.prod(shape), dtype=np.int64).reshape(n, *shape).astype(np.uint8),
-        "train_labels": (np.arange(n) % 10).astype(np.uint8),
-        "test_images": np.full((2, *shape), 7, np.uint8),
-        "test_labels": np.array([1, 9], np.uint8),
-    }
-    return {name: value for name, value in {**made, **other}.items() if value is not None}
-
-
 def test_a_stored_set_is_read_without_download(tmp_path):
-    np.savez(tmp_path / "mnist.npz", **arrays())
+    np.savez(tmp_path / "mnist.npz", **arrays(shape=(28, 28, 1)))
     data = load_dataset("mnist", tmp_path)
     assert data.train.images.shape == (6, 1, 28, 28)
     assert data.train.labels.tolist() == [0, 1, 2, 3, 4, 5] and data.test.labels.tolist() == [1, 9]
@@ -389,7 +380,7 @@ def test_channels_are_read_from_the_last_axis(tmp_path):
     ],
 )
 def test_a_wrong_array_is_named_with_what_to_do(tmp_path, change, message):
-    np.savez(tmp_path / "mnist.npz", **arrays(**change))
+    np.savez(tmp_path / "mnist.npz", **arrays(shape=(28, 28, 1), **change))
     with pytest.raises(DataError, match=message) as caught:
         load_dataset("mnist", tmp_path)
     assert str(tmp_path / "mnist.npz") in str(caught.value)
@@ -425,24 +416,12 @@ def test_a_home_that_is_not_there_is_a_data_error(monkeypatch, place):
         data_root(place)
 
 
-def whole():
-    file = io.BytesIO()
-    np.savez_compressed(file, **arrays())
-    return file.getvalue()
-
-
 def scrambled():
     """Valid as a zip, but the compressed bytes of its first member are not what they were."""
-    data = bytearray(whole())
+    data = bytearray(npz())
     start = data.index(b"train_images.npy") + 40
     data[start : start + 40] = bytes(40)
     return bytes(data)
-
-
-def npy():
-    file = io.BytesIO()
-    np.save(file, np.zeros(3))
-    return file.getvalue()
 
 
 def zip_of_text():
@@ -455,8 +434,8 @@ def zip_of_text():
 @pytest.mark.parametrize(
     "content, message",
     [
-        (whole()[:-200], "cannot be read"),
-        (whole()[: len(whole()) // 2], "cannot be read"),
+        (npz()[:-200], "cannot be read"),
+        (npz()[: len(npz()) // 2], "cannot be read"),
         (scrambled(), "cannot be read"),
         (b"", "cannot be read"),
         (b"<html>404 not found</html>", "cannot be read"),

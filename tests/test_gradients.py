@@ -5,26 +5,13 @@ All in float64 and on smooth dynamics: ReLU's kinks would hide the errors that a
 
 import pytest
 import torch
+from conftest import Smooth
 from torch import nn
 from torch.func import functional_call
 
 from odelib import Config, ImageClassifier, ODEBlock, ODEfunc, Solver, count_evaluations
 
 TIGHT = dict(rtol=1e-10, atol=1e-12)
-
-
-class Smooth(nn.Module):
-    """A small tanh network that sees the time."""
-
-    def __init__(self):
-        super().__init__()
-        self.inner = nn.Linear(4, 5)
-        self.outer = nn.Linear(5, 3)
-        self.double()
-
-    def forward(self, t, z):
-        time = t.expand(len(z), 1)
-        return self.outer(torch.tanh(self.inner(torch.cat([z, time], dim=1))))
 
 
 def smooth_odefunc(channels):

@@ -5,14 +5,13 @@ import io
 import json
 import math
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from conftest import run_node
 from PIL import Image
 from torch import nn
 
@@ -36,11 +35,7 @@ SOLVES = [
 
 def run(name, expression):
     """What a JavaScript expression is after a figure's scripts, by node."""
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("no node to run the scripts with: install Debian's nodejs")
-    program = f"{pages.script('runge-kutta', name)}\nconsole.log(JSON.stringify({expression}));"
-    return json.loads(subprocess.run([node, "-e", program], capture_output=True, text=True, check=True).stdout)
+    return run_node(f"{pages.script('runge-kutta', name)}\nconsole.log(JSON.stringify({expression}));")
 
 
 @pytest.fixture(scope="module")

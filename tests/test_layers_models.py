@@ -6,6 +6,7 @@ import jaxtyping
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import perturbed
 from torch import nn
 from torchdiffeq import odeint
 
@@ -16,13 +17,6 @@ from odelib.odeblock import ode_blocks
 
 MNIST = dict(channels=1, classes=10)
 CIFAR = dict(channels=3, classes=10)
-
-
-def perturbed(module):
-    """Norms begin as the identity map; random weights everywhere make every parameter matter."""
-    for parameter in module.parameters():
-        parameter.data += 0.1 * torch.randn_like(parameter)
-    return module
 
 
 class Published:

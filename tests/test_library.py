@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from conftest import Bend, Smooth, times
 from torch import nn
 
 from odelib import Config, ImageClassifier, ODEBlock, Solver, count_evaluations, count_saved_bytes, solvers
@@ -15,18 +16,6 @@ TIGHT = dict(rtol=1e-10, atol=1e-12)
 OWN = dict(library="odelib")
 
 
-class Smooth(nn.Module):
-    """A small tanh network that sees the time."""
-
-    def __init__(self):
-        super().__init__()
-        self.inner, self.outer = nn.Linear(4, 5), nn.Linear(5, 3)
-        self.double()
-
-    def forward(self, t, z):
-        return 3 * self.outer(torch.tanh(self.inner(torch.cat([z, t.expand(len(z), 1)], dim=1))))
-
-
 class Jump(nn.Module):
     """Not finite beyond t = 1/2."""
 
@@ -37,10 +26,6 @@ class Jump(nn.Module):
 @pytest.fixture
 def z():
     return torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
-
-
-def times(*values):
-    return torch.tensor(values, dtype=torch.float64)
 
 
 def gradients(end, weight, *inputs):
@@ -57,7 +42,7 @@ def gradients(end, weight, *inputs):
     ids=["ends", "dense", "back", "repeated"],
 )
 def test_checkpoint_has_the_states_and_the_gradient_of_the_plain_solve(name, when, z):
-    f, when = Smooth(), times(*when)
+    f, when = Smooth(3), times(*when)
     weight = torch.randn(len(when), 5, 3, dtype=torch.float64)
     options = dict(method=name, step_size=None if TABLEAUS[name].adaptive else 0.2)
     plain, checkpoint = odeint(f, z, when, **options), odeint_checkpoint(f, z, when, **options)
@@ -70,20 +55,20 @@ def test_checkpoint_has_the_states_and_the_gradient_of_the_plain_solve(name, whe
 
 def test_checkpoint_of_an_adaptive_method_that_is_not_fsal(z):
     tableau = Tableau("heun-euler", 2, (0, 1), ((), (1,)), (0.5, 0.5), error=(-0.5, 0.5))
-    f, when, weight = Smooth(), times(0, 0.3, 1), torch.randn(3, 5, 3, dtype=torch.float64)
+    f, when, weight = Smooth(3), times(0, 0.3, 1), torch.randn(3, 5, 3, dtype=torch.float64)
     both = [gradients(solve(f, z, when, method=tableau), weight, z) for solve in (odeint, odeint_checkpoint)]
     torch.testing.assert_close(*both, rtol=1e-12, atol=1e-12)
 
 
 def test_checkpoint_takes_only_accepted_steps_again(z):
-    class Bend(nn.Module):
+    class Counted(Bend):
         calls = 0
 
         def forward(self, t, z):
             self.calls += 1
-            return torch.sin(12 * t) * 8 * torch.cos(3 * z) + z.flip(-1)
+            return super().forward(t, z)
 
-    f, seen = Bend(), Statistics()
+    f, seen = Counted(), Statistics()
     end = odeint_checkpoint(f, z, times(0, 1), statistics=seen)[-1]
     assert seen.rejected > 0 and f.calls == seen.nfe
     end.sum().backward()
@@ -92,7 +77,7 @@ def test_checkpoint_takes_only_accepted_steps_again(z):
 
 def test_statistics_keep_the_start_of_every_accepted_step_if_asked_to(z):
     seen = Statistics(states=[])
-    odeint(Smooth(), z, times(0, 1), rtol=1e-6, atol=1e-6, statistics=seen)
+    odeint(Smooth(3), z, times(0, 1), rtol=1e-6, atol=1e-6, statistics=seen)
     assert len(seen.states) == seen.accepted > 1 and torch.equal(seen.states[0], z)
     assert Statistics().states is None
 
@@ -109,13 +94,13 @@ def test_statistics_of_a_checkpointed_solve_that_fails_tell_how_far_it_came():
 def test_checkpoint_refuses_a_gradient_of_times_and_does_without_where_none_is_asked(z):
     when = times(0, 1).requires_grad_()
     with pytest.raises(ValueError, match="times get no gradient here; take odeint_adjoint"):
-        odeint_checkpoint(Smooth(), z, when)
+        odeint_checkpoint(Smooth(3), z, when)
     with torch.no_grad():
-        assert odeint_checkpoint(Smooth(), z, when).shape == (2, 5, 3)
+        assert odeint_checkpoint(Smooth(3), z, when).shape == (2, 5, 3)
 
 
 def test_checkpoint_has_no_second_derivative_and_says_so(z):
-    loss = odeint_checkpoint(Smooth(), z, times(0, 1)).square().sum()
+    loss = odeint_checkpoint(Smooth(3), z, times(0, 1)).square().sum()
     (gradient,) = torch.autograd.grad(loss, z, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         gradient.sum().backward()
@@ -131,7 +116,7 @@ def test_the_largest_part_counts_and_what_lies_behind_not_at_all():
 
 @pytest.mark.parametrize("gradient", GRADIENTS)
 def test_gradient_of_every_mode_is_that_of_finite_differences(gradient, z):
-    block = ODEBlock(Smooth(), Solver(gradient=gradient, **TIGHT, **OWN))
+    block = ODEBlock(Smooth(3), Solver(gradient=gradient, **TIGHT, **OWN))
     weight, h = torch.randn(5, 3, dtype=torch.float64), 1e-5
     inputs = [z, *block.parameters()]
     ours = gradients(block(z), weight, *inputs)
@@ -148,7 +133,7 @@ def test_gradient_of_every_mode_is_that_of_finite_differences(gradient, z):
 
 @pytest.mark.parametrize("gradient", ["adjoint", "seminorm", "checkpoint"])
 def test_every_mode_has_the_gradient_of_direct_along_a_trajectory(gradient, z):
-    f, when = Smooth(), times(0.3, 1)
+    f, when = Smooth(3), times(0.3, 1)
     weight = torch.randn(2, 5, 3, dtype=torch.float64)
     both = []
     for kind in (gradient, "direct"):
@@ -159,7 +144,7 @@ def test_every_mode_has_the_gradient_of_direct_along_a_trajectory(gradient, z):
 
 @pytest.mark.parametrize("gradient", GRADIENTS)
 def test_frozen_parameters_get_no_gradient_and_disturb_no_other(gradient, z):
-    f = Smooth()
+    f = Smooth(3)
     f.inner.requires_grad_(False)
     ODEBlock(f, Solver(gradient=gradient, **OWN))(z).sum().backward()
     assert f.inner.weight.grad is None and f.outer.weight.grad.any()
@@ -167,7 +152,7 @@ def test_frozen_parameters_get_no_gradient_and_disturb_no_other(gradient, z):
 
 @pytest.mark.parametrize("gradient", GRADIENTS)
 def test_evaluations_of_both_passes(gradient, z):
-    block = ODEBlock(Smooth(), Solver(gradient=gradient, rtol=1e-5, atol=1e-5, **OWN))
+    block = ODEBlock(Smooth(3), Solver(gradient=gradient, rtol=1e-5, atol=1e-5, **OWN))
     with count_evaluations(block) as forward:
         end = block(z)
     steps, rest = divmod(forward.n - 2, 6)
@@ -221,7 +206,7 @@ def test_memory_that_is_given_back_and_saved_again_counts_again():
 
 
 def test_a_warm_start_saves_evaluations_in_training_and_is_forgotten_elsewhere(z):
-    block = ODEBlock(Smooth(), Solver(warm_start=True, **OWN))
+    block = ODEBlock(Smooth(3), Solver(warm_start=True, **OWN))
     cold = ODEBlock(block.f, Solver(**OWN))
 
     def nfe(block):
@@ -246,7 +231,7 @@ def test_a_warm_start_begins_with_what_the_first_step_before_would_rather_have_b
             self.asked.append(t.item())
             return super().forward(t, z)
 
-    f, seen = Watched(), Statistics()
+    f, seen = Watched(3), Statistics()
     f.asked = []
     tight = dict(rtol=1e-6, atol=1e-6)
     odeint(f, z, times(t0, t1), statistics=seen, **tight)
@@ -340,7 +325,7 @@ def test_in_16_bits_errors_are_estimated_in_those_of_the_state(monkeypatch):
 )
 def test_options_that_do_not_fit_are_refused(options, message):
     with pytest.raises(OptionError, match=message):
-        ODEBlock(Smooth(), Solver(**options))
+        ODEBlock(Smooth(3), Solver(**options))
     with pytest.raises(OptionError, match=message):
         Config(**options)
 

@@ -24,11 +24,6 @@ STUDY = STUDIES["mnist-gradients"]
 
 
 @pytest.fixture(scope="module")
-def runs():
-    return STUDY.runs()
-
-
-@pytest.fixture(scope="module")
 def measured():
     """What the numbers of the page are made of, in the order in which `mnist_numbers.numbers` wants it."""
     names = ("timing", "memory", "loss-scale", "gradient-error", "backward-tolerance", "work-precision", "cross-solver")

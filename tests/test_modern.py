@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from conftest import with_last
 
 from odelib.measurements.cross_solver import CrossSolver, CrossTest
 from odelib.measurements.hard_images import HardImage, HardImages
@@ -14,16 +15,10 @@ from odelib.studies.summary import final, held_out
 STUDY = STUDIES["mnist-modern"]
 
 
-@pytest.fixture(scope="module")
-def runs():
-    return STUDY.runs()
-
-
 def ending(run, error, case="odenet", seed=0):
     """The run, ended with this test error in percent."""
-    last = replace(run.last, test_accuracy=1 - error / 100, validation_accuracy=None, train_accuracy=0.999)
-    config = replace(STUDY.config(case), seed=seed)
-    return replace(run, config=config, metrics=(*run.metrics[:-1], last))
+    run = replace(run, config=replace(STUDY.config(case), seed=seed))
+    return with_last(run, test_accuracy=1 - error / 100, validation_accuracy=None, train_accuracy=0.999)
 
 
 # The protocol

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torchdiffeq
+from conftest import Bend, start
 from torch import nn
 from torchdiffeq._impl.odeint import SOLVERS
 
@@ -40,22 +41,11 @@ class Growth(nn.Module):
         return z * torch.exp(self.rate.detach() * (math.sin(t1) - math.sin(t0))).to(z)
 
 
-class Bend(nn.Module):
-    """A smooth nonlinear dynamics that bends enough for steps to be rejected."""
-
-    def forward(self, t, z):
-        return torch.sin(12 * t) * 8 * torch.cos(3 * z) + z.flip(-1)
-
-
 class Narrow(nn.Module):
     """A velocity for the first channel only: it has the right rank, so that addition would broadcast it."""
 
     def forward(self, t, z):
         return -z[:, :1]
-
-
-def start(*shape):
-    return torch.randn(*(shape or (4, 3)), dtype=torch.float64)
 
 
 def nfe(block, z):

@@ -4,16 +4,10 @@ import jaxtyping
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import perturbed
 
 from odelib import ODEfunc, count_parameters
 from odelib.odefunc import TimeConv2d, group_norm
-
-
-def perturbed(module):
-    """Norms begin as the identity map; random weights everywhere make every parameter matter."""
-    for parameter in module.parameters():
-        parameter.data += 0.3 * torch.randn_like(parameter)
-    return module
 
 
 def published(f: ODEfunc, t: float, z: torch.Tensor) -> torch.Tensor:
@@ -35,7 +29,7 @@ def published(f: ODEfunc, t: float, z: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("channels, height, width", [(4, 5, 5), (8, 3, 7), (64, 6, 6)])
 @pytest.mark.parametrize("t", [0.0, 0.7, -1.3])
 def test_f_is_the_published_formula(channels, height, width, t):
-    f = perturbed(ODEfunc(channels))
+    f = perturbed(ODEfunc(channels), 0.3)
     z = torch.randn(3, channels, height, width)
     dz = f(torch.tensor(t), z)
     assert dz.shape == z.shape
@@ -129,7 +123,7 @@ class Concatenated(torch.nn.Module):
 
 def test_weights_of_the_example_fit_under_other_names():
     """As page odefunc says: `_layer` there is `conv` here, and all else has the same name and shape."""
-    theirs, ours = perturbed(ODEfunc(64, convolution=Concatenated)), ODEfunc(64)
+    theirs, ours = perturbed(ODEfunc(64, convolution=Concatenated), 0.3), ODEfunc(64)
     ours.load_state_dict({name.replace("._layer.", ".conv."): w for name, w in theirs.state_dict().items()})
     t, z = torch.tensor(0.7), torch.randn(2, 64, 6, 6)
     torch.testing.assert_close(ours(t, z), theirs(t, z), rtol=0, atol=1e-4)
@@ -145,7 +139,7 @@ def test_no_weights_of_the_convolutions_make_the_state_faster():
 
 def test_factors_between_a_norm_and_the_convolution_behind_it_change_nothing():
     """128 exact idle directions: ReLU passes positive factors on."""
-    f, t, z = perturbed(ODEfunc(64)).double(), torch.tensor(0.3).double(), torch.randn(2, 64, 6, 6).double()
+    f, t, z = perturbed(ODEfunc(64), 0.3).double(), torch.tensor(0.3).double(), torch.randn(2, 64, 6, 6).double()
     before = f(t, z)
     with torch.no_grad():
         for norm, conv in ((f.norm1, f.conv1.conv), (f.norm2, f.conv2.conv)):
@@ -159,7 +153,7 @@ def test_factors_between_a_norm_and_the_convolution_behind_it_change_nothing():
 @pytest.mark.parametrize("norm, keeps", [(group_norm, True), (torch.nn.BatchNorm2d, False)])
 def test_the_promises_of_a_norm(norm, keeps):
     """Within a solve both give what they gave. For an image alone, after other calls, and in evaluation, one does."""
-    f, t, z = perturbed(ODEfunc(8, norm=norm)).train(), torch.tensor(0.0), torch.randn(6, 8, 5, 5)
+    f, t, z = perturbed(ODEfunc(8, norm=norm), 0.3).train(), torch.tensor(0.0), torch.randn(6, 8, 5, 5)
     first = f(t, z)
     evaluated = f.eval()(t, z)
     f.train()

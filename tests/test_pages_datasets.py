@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from conftest import with_last
 
 from odelib import Run, load_dataset
 from odelib.book.dataset_figures import answers, changes, crossing, one_of_each
@@ -37,10 +38,6 @@ def found(tuned):
 @pytest.fixture(scope="module")
 def run() -> Run:
     return Run.load(RESULTS / "cifar10-tuning" / "odenet-seed0.json")
-
-
-def with_last(run, **values):
-    return replace(run, metrics=(*run.metrics[:-1], replace(run.last, **values)))
 
 
 # Tables and numbers

@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import torch
+from conftest import with_last
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -20,15 +21,12 @@ from odelib.records import RESULTS
 from odelib.solvers import DOPRI5
 from odelib.studies import STUDIES, controls, epochs
 
-
-@pytest.fixture(scope="module")
-def runs():
-    return STUDIES["mnist-gradients"].runs()
+STUDY = STUDIES["mnist-gradients"]
 
 
 @pytest.fixture(scope="module")
 def timing():
-    return STUDIES["mnist-gradients"].measured("timing")
+    return STUDY.measured("timing")
 
 
 @pytest.fixture(scope="module")
@@ -38,12 +36,10 @@ def model():
 
 def with_accuracy(runs, **accuracies):
     """The runs with other test accuracies, by case: one value a run."""
-
-    def changed(run, accuracy):
-        return replace(run, metrics=(*run.metrics[:-1], replace(run.last, test_accuracy=accuracy)))
-
     made = {case.replace("_", "-"): values for case, values in accuracies.items()}
-    return {case: [changed(runs[case][0], a) for a in made.get(case, [0.75])] for case in controls.NAMES}
+    return {
+        case: [with_last(runs[case][0], test_accuracy=a) for a in made.get(case, [0.75])] for case in controls.NAMES
+    }
 
 
 # The controls
@@ -229,7 +225,7 @@ def test_the_numbers_of_the_run_with_the_adjoint(runs):
         "adjoint-dopri5": [replace(run, metrics=(first, last))],
         "direct-dopri5": [replace(direct, metrics=(other,))],
     }
-    cross = STUDIES["mnist-gradients"].measured("cross-solver")
+    cross = STUDY.measured("cross-solver")
     tests = (("1e-3", 20.0, 0.5), ("1e-5", 50.0, 0.25))
     cross = replace(cross, rows=tuple(CrossTest("adjoint-dopri5", 0, f"dopri5, {tol}", n, a) for tol, n, a in tests))
     numbers = epochs.numbers(made_up, cross)

@@ -16,11 +16,6 @@ STUDY = STUDIES["cifar10-modern"]
 BEFORE = STUDIES["cifar10-full"]
 
 
-@pytest.fixture(scope="module")
-def runs():
-    return STUDY.runs()
-
-
 def ending(run, accuracy, seed=0, wrong=()):
     """The run with another seed, ended with this test accuracy in percent, with these images wrong."""
     last = replace(run.last, test_accuracy=accuracy / 100, train_accuracy=0.95, validation_accuracy=None)

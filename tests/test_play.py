@@ -3,14 +3,13 @@
 import json
 import math
 import re
-import shutil
-import subprocess
 import zlib
 from base64 import b64decode
 
 import numpy as np
 import pytest
 import torch
+from conftest import run_node
 
 from odelib import count_parameters, load_weights
 from odelib.book import pages, play
@@ -30,13 +29,7 @@ SOLVES = {
 
 def node(scripts, program):
     """What `program` prints, as data, behind the scripts of these names."""
-    executable = shutil.which("node")
-    if executable is None:
-        pytest.skip("no node to run the scripts with: install Debian's nodejs")
-    source = f"{pages.script(*scripts)}\n(async () => {{ {program} }})();"
-    done = subprocess.run([executable, "-"], input=source, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return run_node(f"{pages.script(*scripts)}\n(async () => {{ {program} }})();")
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,11 @@
 """The figure of a push and its price: its script solves as odelib does, and differentiates as autograd does."""
 
-import json
 import re
-import shutil
-import subprocess
 
 import numpy as np
 import pytest
 import torch
+from conftest import run_node
 
 from odelib.book import pages, push
 from odelib.gradients import odeint_adjoint
@@ -24,18 +22,14 @@ W = torch.tensor([0.0, 1.0], dtype=torch.float64)
 @pytest.fixture(scope="module")
 def script():
     """For every field what the script computes."""
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("no node to run the scripts with: install Debian's nodejs")
-    program = f"""{pages.script("runge-kutta", "plane", "push")}
+    return run_node(f"""{pages.script("runge-kutta", "plane", "push")}
         const answers = Object.entries(FIELDS).map(([name, field]) => {{
           const {{ path, price }} = prices(field);
           const jacobian = field.jacobian([0.3, -0.8]);
           const found = {{ ...pushes(field, path, {M}, {S}), ...euler(field, {STEPS}) }};
           return [name, {{ ...field, jacobian, path, price, ...found }}];
         }});
-        console.log(JSON.stringify(Object.fromEntries(answers)));"""
-    return json.loads(subprocess.run([node, "-e", program], capture_output=True, text=True, check=True).stdout)
+        console.log(JSON.stringify(Object.fromEntries(answers)));""")
 
 
 def solve(f, z, time, n=400):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torchdiffeq
-from torch import nn
+from conftest import Bend, Smooth, start, times
 
 from odelib import gradients
 from odelib.errors import SolverError
@@ -27,19 +27,7 @@ from odelib.solvers import (
 
 ADAPTIVE = [name for name, tableau in TABLEAUS.items() if tableau.adaptive]
 TIGHT = dict(rtol=1e-10, atol=1e-10)
-
-
-def times(*values):
-    return torch.tensor(values, dtype=torch.float64)
-
-
-def start(*shape):
-    return torch.randn(*(shape or (4, 3)), dtype=torch.float64)
-
-
-def bend(t, z):
-    """Smooth, nonlinear, sees the time, and couples its components."""
-    return torch.sin(12 * t) * 8 * torch.cos(3 * z) + z.flip(-1)
+bend = Bend()
 
 
 def climb(t, z):
@@ -53,18 +41,6 @@ def climb_exact(z0, t):
 def on_a_grid(name):
     """The method without its error weights, so that it takes a fixed grid."""
     return replace(TABLEAUS[name], error=None)
-
-
-class Smooth(nn.Module):
-    """A small tanh network that sees the time."""
-
-    def __init__(self):
-        super().__init__()
-        self.inner, self.outer = nn.Linear(4, 5), nn.Linear(5, 3)
-        self.double()
-
-    def forward(self, t, z):
-        return self.outer(torch.tanh(self.inner(torch.cat([z, t.expand(len(z), 1)], dim=1))))
 
 
 # The coefficients. A rooted tree is the tuple of its subtrees, a leaf is (); Butcher's conditions are one equation
@@ -461,10 +437,7 @@ class TheirController(Controller):
 def test_steps_are_torchdiffeqs_when_told_its_settings(tolerance):
     """Its error weights (Shampine's) are two thirds of Dormand and Prince's."""
 
-    class Watched(nn.Module):
-        def forward(self, t, z):
-            return bend(t, z)
-
+    class Watched(Bend):
         def callback_accept_step(self, t0, z, h):
             self.steps.append((t0.item(), h.item(), True))
 

@@ -27,11 +27,6 @@ STUDY = STUDIES["speed"]
 
 
 @pytest.fixture(scope="module")
-def runs():
-    return STUDY.runs()
-
-
-@pytest.fixture(scope="module")
 def one():
     return Benchmark.load(RESULTS / "benchmark" / "odenet-mnist-1-thread.json")
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from conftest import with_last
 
 from odelib import Run
 from odelib.records import RESULTS
@@ -13,10 +14,6 @@ from odelib.studies import summary
 @pytest.fixture(scope="module")
 def run() -> Run:
     return Run.load(RESULTS / "mnist-gradients" / "none-seed0.json")
-
-
-def with_last(run, **values):
-    return replace(run, metrics=(*run.metrics[:-1], replace(run.last, **values)))
 
 
 @pytest.mark.parametrize("values, said", [([1.5], "1.50"), ([1.0, 3.0, 2.0], "2.00 (1.00 to 3.00)")])

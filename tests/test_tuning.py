@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from conftest import with_last
 
 from odelib import Run
 from odelib.records import RESULTS
@@ -10,10 +11,7 @@ from odelib.studies import STUDIES, cifar10, tuning
 from odelib.studies.statistics import deviation, deviation_ratio, seeds_interval
 from odelib.studies.summary import final
 
-
-@pytest.fixture(scope="module")
-def runs():
-    return STUDIES["cifar10-tuning"].runs()
+STUDY = STUDIES["cifar10-tuning"]
 
 
 @pytest.fixture(scope="module")
@@ -24,12 +22,7 @@ def run() -> Run:
 def made(run, values: dict[str, dict[int, float]], name="validation_accuracy"):
     """Runs by case, of which each has a seed and the value of a metric."""
     return {
-        case: [
-            replace(
-                run, config=replace(run.config, seed=k), metrics=(*run.metrics[:-1], replace(run.last, **{name: x}))
-            )
-            for k, x in found.items()
-        ]
+        case: [replace(with_last(run, **{name: x}), config=replace(run.config, seed=k)) for k, x in found.items()]
         for case, found in values.items()
     }
 

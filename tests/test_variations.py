@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from conftest import perturbed
 from torch import nn
 
 from odelib import Config, ImageClassifier, ODEBlock, ODEfunc, Solver, build, count_evaluations, count_parameters, fit
@@ -70,8 +71,7 @@ def gradients(options, gradient, tolerance, method="dopri5", library="torchdiffe
     torch.manual_seed(1)
     solver = dict(method=method, rtol=tolerance, atol=tolerance, gradient=gradient, library=library)
     model = classifier(width=4, **solver, **{"activation": "swish", **options}).double().train()
-    for parameter in model.block.parameters():  # norms begin as the identity map
-        parameter.data += 0.1 * torch.randn_like(parameter)
+    perturbed(model.block)
     z, weight = numbers(2, 4, 6, 6).requires_grad_(), numbers(1)
     loss = (model.block(z) * weight).square().mean() + penalty(model.block)
     parameters = [p for p in model.block.parameters() if p.requires_grad]

@@ -30,6 +30,8 @@ STYLE: dict[str, Any] = {
     "legend.frameon": False,
 }
 
+BESIDE: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}  # where a long legend stands: right of axes
+
 LABELS = {
     "train_loss": "training loss (nats)",
     "train_accuracy": "training accuracy (%)",
@@ -57,6 +59,21 @@ def panels(n: int, width: float = 7.2, height: float = 2.8) -> tuple[Figure, lis
     """A figure of `n` panels side by side in the book's style; sizes in inches."""
     figure, axes = subplots(1, n, figsize=(width, height))
     return figure, list(axes[0])
+
+
+def legend_above(figure: Figure, columns: int) -> None:
+    """One legend over all panels, of what has a label in the first one."""
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=columns, fontsize=8)
+
+
+def plain_ticks(ax: Axes, y: Sequence[int | float] = (), x: Sequence[int | float] = ()) -> None:
+    """On logarithmic axes numbers in place of powers of ten, those within the limits."""
+    for axis, ticks, limits in ((ax.yaxis, y, ax.get_ylim()), (ax.xaxis, x, ax.get_xlim())):
+        if ticks:
+            shown = [tick for tick in ticks if limits[0] <= tick <= limits[1]]
+            axis.set_ticks(shown, [f"{tick:g}" for tick in shown])
+            axis.set_ticks([], minor=True)
 
 
 def metrics_by_epoch(runs: dict[str, Sequence[Run]], names: Sequence[str]) -> Figure:
@@ -103,10 +120,7 @@ def against_steps(
     ax.set_xticks(steps, [str(n) for n in steps])
     ax.minorticks_off()
     ax.set(xlabel=xlabel, ylabel=label)
-    if long:
-        ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    else:
-        ax.legend()
+    ax.legend(**(BESIDE if long else {}))
     return figure
 
 
@@ -155,7 +169,7 @@ def scatter(groups: Mapping[str, Mapping[str, Sequence[Point]]], x: str, y: str)
             marker = MARKERS[kinds.index(kind)]
             ax.semilogx(*zip(*pairs), marker, color=color, markersize=7, alpha=0.8, label=f"{group} {kind}")
     ax.set(xlabel=x, ylabel=y, ylim=(0, None))
-    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    ax.legend(**BESIDE)
     return figure
 
 

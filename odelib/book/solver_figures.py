@@ -8,7 +8,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from odelib.book.plots import COLORS, panels, subplots
+from odelib.book.plots import BESIDE, COLORS, panels, subplots
 from odelib.shapes import Float
 from odelib.solvers import Step, Tableau, odeint
 
@@ -62,7 +62,7 @@ def stability_regions(factors: dict[str, Callable[[Tensor], Tensor]]) -> Figure:
         ax.plot([], [], color=color, marker="", label=name)
     ax.axvline(0, color="gray", linewidth=0.8, marker="")
     ax.set(xlabel="real part of $h\\lambda$", ylabel="imaginary part", aspect="equal")
-    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    ax.legend(**BESIDE)
     return figure
 
 

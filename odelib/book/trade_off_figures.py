@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from odelib.book.plots import COLORS, MARKERS, subplots
+from odelib.book.plots import COLORS, MARKERS, legend_above, plain_ticks, subplots
 from odelib.measurements.timing import Timing
 from odelib.measurements.work_precision import WorkPrecision, WorkPrecisionRow
 from odelib.records import Run
@@ -44,11 +43,11 @@ def error_against_time(runs: Runs, timing: Timing) -> Figure:
             at = _marks(ax, seconds[case], runs[case], name, images, "gray", "x", "gray")
             ax.annotate(case, at, (6, 6), textcoords="offset points", size=8)
         ax.set(xscale="log", yscale="log", ylabel=label)
-        _plain_ticks(ax, ticks, _SECONDS)
+        plain_ticks(ax, ticks, _SECONDS)
     axes[1, 0].set(xlabel="seconds per epoch")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    kinds = [Line2D([], [], color="black", marker="o", ls="", mfc=inside) for inside in ("none", "black")]
-    figure.legend([*handles, *kinds], [*labels, "direct", "adjoint"], loc="outside upper center", ncols=4, fontsize=8)
+    for gradient, inside in (("direct", "none"), ("adjoint", "black")):
+        axes[0, 0].plot([], [], "o", color="black", mfc=inside, label=gradient)
+    legend_above(figure, 4)
     return figure
 
 
@@ -67,15 +66,6 @@ def _marks(
     ax.errorbar(x, _error(middle), yerr=bar, color=color, linewidth=1, marker="", alpha=0.6)
     ax.plot([x] * len(accuracies), [_error(a) for a in accuracies], marker, color=color, mfc=inside, markersize=5)
     return x, _error(middle)
-
-
-def _plain_ticks(ax: Axes, y: Sequence[int | float], x: Sequence[int | float] = ()) -> None:
-    """Numbers in place of powers of ten, those within the limits."""
-    for axis, ticks, limits in ((ax.yaxis, y, ax.get_ylim()), (ax.xaxis, x, ax.get_xlim())):
-        if ticks:
-            shown = [tick for tick in ticks if limits[0] <= tick <= limits[1]]
-            axis.set_ticks(shown, [f"{tick:g}" for tick in shown])
-            axis.set_ticks([], minor=True)
 
 
 def error_by_epoch(groups: Mapping[str, Mapping[str, Sequence[Run]]]) -> Figure:
@@ -100,7 +90,7 @@ def error_by_epoch(groups: Mapping[str, Mapping[str, Sequence[Run]]]) -> Figure:
     axes[1, 0].set(ylabel="test error (%)")
     beyond_digits: list[float] = [5, 10, 15, 20, 30, 50, 80]
     for row, ticks in zip(axes, ([0.1, 0.2, 0.5, 1, 2, 3], [0.3, 0.4, 0.6, 0.8, 1, 1.5, 2, 3])):
-        _plain_ticks(row[0], ticks + beyond_digits)
+        plain_ticks(row[0], ticks + beyond_digits)
     return figure
 
 
@@ -118,7 +108,7 @@ def work_and_precision(record: WorkPrecision) -> Figure:
         ax.set(title=library, xlabel="NFE")
         ax.legend(fontsize=7, loc="lower left")
     axes[0, 0].set(ylabel="error of dL/dθ (%)")
-    _plain_ticks(axes[0, 0], [0.1, 0.3, 1, 3, 10, 30, 100], [1, 4, 16, 64, 256])
+    plain_ticks(axes[0, 0], [0.1, 0.3, 1, 3, 10, 30, 100], [1, 4, 16, 64, 256])
     return figure
 
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from odelib.book.plots import COLORS, MARKERS, subplots
+from odelib.book.plots import COLORS, MARKERS, legend_above, plain_ticks, subplots
 from odelib.data import Images
 from odelib.measurements.inference import Inferences
 from odelib.measurements.robustness import BUDGETS, Robustness
@@ -65,14 +65,9 @@ def _error_axes(axes: Sequence[Axes]) -> None:
     """Errors in percent on one logarithmic axis for all, with plain numbers; no error at all is drawn at its foot."""
     lines = [np.asarray(line.get_ydata(), dtype=float) for ax in axes for line in ax.lines]
     drawn = [y for line in lines for y in line.tolist() if y > 0]
-    low, high = 0.7 * min(drawn, default=1), 1.3 * max(drawn, default=100)
-    shown = [tick for tick in _ERRORS if low <= tick <= high]
-    for ax in axes:
-        ax.set_yscale("log", nonpositive="clip")
-        ax.set_ylim(low, high)
-        ax.yaxis.set_ticks(shown, [f"{tick:g}" for tick in shown])
-        ax.yaxis.set_ticks([], minor=True)
-    axes[0].set_ylabel("test error (%)")
+    axes[0].set_yscale("log", nonpositive="clip")
+    axes[0].set(ylim=(0.7 * min(drawn, default=1), 1.3 * max(drawn, default=100)), ylabel="test error (%)")
+    plain_ticks(axes[0], _ERRORS)
 
 
 def accuracy_by_time(record: StopTimes) -> Figure:
@@ -91,8 +86,7 @@ def accuracy_by_time(record: StopTimes) -> Figure:
                 _line(ax, points, color, study.NAMES[case], marker=marker)
         ax.set(xlabel="t, or share of the blocks", title="the head" if name == "accuracy" else "a linear probe")
     _error_axes(list(axes[0]))
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=8)
+    legend_above(figure, 3)
     return figure
 
 
@@ -116,8 +110,7 @@ def early_exits(record: StopTimes, inference: Inferences, cases: Sequence[str]) 
         ax.set_title(study.NAMES[case], fontsize=10)
         ax.set(xlabel="NFE" if steps else "blocks", xlim=(0, None))
     _error_axes(list(axes[0]))
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=8)
+    legend_above(figure, 3)
     return figure
 
 
@@ -135,8 +128,7 @@ def cheaper_solves(record: Inferences, cases: Sequence[str]) -> Figure:
         ax.xaxis.set_ticks([], minor=True)
         ax.set(xlabel="NFE")
     _error_axes(list(axes[0]))
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=4, fontsize=8)
+    legend_above(figure, 4)
     return figure
 
 
@@ -190,5 +182,5 @@ def under_attack(record: Robustness) -> Figure:
     for label, color, marker in _MADE.values():
         axes[0, 0].plot([], [], marker=marker, color=color, linestyle="", label=label)
     axes[0, 0].plot([], [], marker="|", markersize=12, color="gray", linestyle="", label="noise of that size")
-    figure.legend(loc="outside upper center", ncols=2, fontsize=8)
+    legend_above(figure, 2)
     return figure
