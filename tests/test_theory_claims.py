@@ -490,3 +490,24 @@ def test_the_answers_speak_of_stored_runs():
     assert numbers["accuracy-none"].startswith(f"{sum(accuracies) / len(accuracies):.2f}")
     direct, adjoint = (float(numbers[f"kept-{name}"].removesuffix(" MB")) for name in ("direct", "adjoint"))
     assert direct > 10 * adjoint
+
+
+def test_at_a_loose_tolerance_stability_sets_most_steps_of_the_creeping_oscillator_and_at_a_tight_one_none():
+    def van_der_pol(t, z):
+        y, v = z
+        return torch.stack([v, 6 * (1 - y * y) * v - y])
+
+    def products(tolerance):
+        """Step times the larger decay rate, of the accepted steps that begin where the oscillator creeps."""
+        seen, start, times = solvers.Statistics(states=[]), torch.tensor([2.0, 0.0]), torch.tensor([0.0, 16.0])
+        solvers.odeint(van_der_pol, start.double(), times.double(), rtol=tolerance, atol=tolerance, statistics=seen)
+        found = []
+        for step, (y, v) in zip((step for step in seen.steps if step.accepted), seen.states):
+            if abs(y) > 1.2:
+                jacobian = torch.stack([UNIT, torch.stack([-12 * y * v - 1, 6 * (1 - y * y)])])
+                found.append(-step.h * torch.linalg.eigvals(jacobian).real.min().item())
+        return np.array(found)
+
+    edge = 3.3  # of dopri5's region on the real axis
+    assert np.mean(products(1e-3) > 0.75 * edge) > 0.5
+    assert products(1e-6).max() < 0.75 * edge
