@@ -491,6 +491,8 @@ def test_the_savings_of_two_processors_are_each_over_the_script_on_the_same_one(
     assert (found["plain-stem"], found["plain-bf16"], found["plain-f"]) == ("3.0", "5.0", "1.0")
     assert (found["plain-all"], found["plain-products"]) == ("4.0", "1.33")
     assert found["plain-pays"] == savings.where_products_pay(plain)
+    assert found["plain-missed"] == "none of the 6"
+    assert machines.processor_numbers(one)["plain-missed"] == "5 of the 6"
 
 
 def test_without_instructions_for_bfloat16_it_alone_costs_and_products_save_more(one, plain):

@@ -13,6 +13,7 @@ from odelib.studies.savings import (
     GRID,
     SAVINGS,
     WARM,
+    goals,
     median,
     times_faster,
     where_products_pay,
@@ -36,7 +37,10 @@ def processor_table(one: Benchmark, other: Benchmark) -> Table:
 
 def processor_numbers(other: Benchmark) -> dict[str, str]:
     """What the text says of the other processor: how many times longer a step takes with bfloat16, in the stem beside
-    products, in f and stem, or in f of dopri5; times faster than the script; the maps on which products pay."""
+    products, in f and stem, or in f of dopri5; times faster than the script; the maps on which products pay; how many
+    goals of products are missed on one thread."""
+    of_products = [goal for goal in goals(other, other, race=0.0) if goal.of_products]
+    missed = [goal for goal in of_products if goal.values[0] < goal.bars[0]]
     slower = {"stem": (FAST_STEM, FAST), "bf16": (FAST_BF16, GRID), "f": ("odelib direct, bf16", "odelib direct")}
     return {
         **{f"plain-{name}": f"{times_faster(other, case, usual):.1f}" for name, (case, usual) in slower.items()},
@@ -45,6 +49,7 @@ def processor_numbers(other: Benchmark) -> dict[str, str]:
         "plain-all": f"{times_faster(other, SCRIPT, FAST):.1f}",
         "plain-products": f"{times_faster(other, GRID, FAST):.2f}",
         "plain-pays": where_products_pay(other),
+        "plain-missed": f"{len(missed) or 'none'} of the {len(of_products)}",
     }
 
 
