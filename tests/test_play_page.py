@@ -184,6 +184,6 @@ def test_an_answer_by_rk4_is_quick(figure):
     assert min(seconds) <= 0.1
 
 
-def test_what_shownadds_to_the_site_is_small():
+def test_what_the_page_adds_to_the_site_is_small():
     added = [path for path in PAGE.parent.rglob("play.*") if path.is_file()]
     assert PAGE in added and sum(path.stat().st_size for path in added) <= 600_000

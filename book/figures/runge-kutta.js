@@ -1,4 +1,4 @@
-// dz/dt = f(t, z) from t = 0 by an explicit Runge-Kutta method: what odelib/solvers.py does, step by step.
+// dz/dt = f(t, z) from t = 0 by explicit Runge-Kutta methods, as in odelib/solvers.py.
 // A method is one of odelib's tableaus: c, a, b, and for the adaptive ones order, error and, maybe, dense.
 
 const RK4 = { c: [0, 1 / 2, 1 / 2, 1], a: [[], [1 / 2], [0, 1 / 2], [0, 0, 1]], b: [1 / 6, 1 / 3, 1 / 3, 1 / 6] };
@@ -14,7 +14,7 @@ function combine(z, h, weights, stages) {
   return sum;
 }
 
-/** One step from t to `next`: where it ends, and the stages. `first` is f(t, z), if it is known. */
+/** One step from t to `next`. `first` is f(t, z), if it is known. */
 function rungeKuttaStep(f, t, next, z, { a, b, c }, first) {
   const h = next - t;
   const stages = [first ?? f(t, z)];
@@ -23,11 +23,7 @@ function rungeKuttaStep(f, t, next, z, { a, b, c }, first) {
   return { t, h, z, end: combine(z, h, b, stages), stages };
 }
 
-/**
- * A solve from z at t = 0 to t = `end`: `nfe`, and `steps` in order, each with t, h, the states z and end, its stages,
- * accepted and, if adaptive, the ratio of its error to the tolerance. `how` has `steps`, the number of equal ones, or
- * what `adaptiveSteps` takes.
- */
+/** A solve from z at t = 0: `nfe`, and `steps`, each with t, h, z, end, stages, accepted and, if adaptive, the ratio. */
 function solve(f, z, { method, ...how }) {
   const solution = { nfe: 0, method, start: z };
   const counted = (t, state) => {
@@ -38,7 +34,7 @@ function solve(f, z, { method, ...how }) {
   return solution;
 }
 
-/** Equal steps to `end`, which may be negative; none beyond the last state that is finite. */
+/** Equal steps to `end`, which may be negative, as far as states are finite. */
 function fixedSteps(f, z, method, { steps: n, end = 1 }) {
   const steps = [];
   for (let i = 0; i < n; i++) {
@@ -50,7 +46,7 @@ function fixedSteps(f, z, method, { steps: n, end = 1 }) {
   return steps;
 }
 
-/** With `past` the last step goes beyond `end` as far as it likes. `tolerance` is both rtol and atol. */
+/** With `past` the last step goes beyond `end`. `tolerance` is both rtol and atol. */
 function adaptiveSteps(f, z, method, { tolerance, end = 1, past = false, most = 500 }) {
   const steps = [];
   let [t, first] = [0, f(0, z)];
@@ -67,7 +63,7 @@ function adaptiveSteps(f, z, method, { tolerance, end = 1, past = false, most = 
     h = step.h * factor(ratio, previous, method.order);
     if (accepted) {
       [t, z, previous] = [next, step.end, ratio];
-      first = step.stages.at(-1); // bosh3 and dopri5 are "first same as last"
+      first = step.stages.at(-1); // first same as last
     }
   }
   return steps;
@@ -89,7 +85,7 @@ function errorRatio(error, z, end, tolerance) {
   return Math.sqrt(sum / z.length);
 }
 
-/** Hairer's guess at a first step, by one evaluation a short way ahead; no longer than `room`. */
+/** Hairer's guess at a first step, no longer than `room`. */
 function initialStep(f, room, z, f0, order, tolerance) {
   const measure = (v) => errorRatio(v, z, z, tolerance);
   const [size, speed] = [measure(z), measure(f0)];
@@ -101,17 +97,17 @@ function initialStep(f, room, z, f0, order, tolerance) {
   return Math.min(100 * trial, best, room);
 }
 
-/** The states at which a solve stops: its start, and the ends of the steps that it accepts. */
+/** The start of a solve, and the ends of its accepted steps. */
 function stops({ start, steps }) {
   return [start, ...steps.filter((step) => step.accepted).map((step) => step.end)];
 }
 
-/** The states of n equal steps of z′ = f(z) over `time`, which may be negative, as far as they are finite. */
+/** The states of n equal steps of z′ = f(z) over `time`. */
 function march(f, z, time, n, method = RK4) {
   return stops(solve((t, state) => f(state), z, { method, steps: n, end: time }));
 }
 
-/** The states at `times`, which run up. Between two steps an adaptive method interpolates; the others go straight. */
+/** The states at rising `times`: interpolated by an adaptive method, on straight lines by others. */
 function statesAt({ steps, start, method }, times) {
   const accepted = steps.filter((step) => step.accepted);
   if (!accepted.length) return times.map(() => start); // no block, no way
