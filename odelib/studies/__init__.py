@@ -1,7 +1,7 @@
 """The studies whose records the book shows: one file a subject, with its question, its protocol and its cases."""
 
 from odelib.errors import OptionError
-from odelib.studies import cifar10, elsewhere, mnist, modern, norms, photos, speed
+from odelib.studies import cifar10, clothes, elsewhere, mnist, modern, norms, photos, speed
 from odelib.studies.study import Case, Study
 
 STUDIES: dict[str, Study] = {
@@ -16,6 +16,7 @@ STUDIES: dict[str, Study] = {
         elsewhere.TINY,
         modern.MNIST,
         photos.CIFAR10,
+        clothes.FASHION_MNIST,
     )
 }
 
