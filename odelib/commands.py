@@ -82,6 +82,8 @@ class Train:
         data = load_dataset(self.config.dataset, self.data, self.config.image_size)
         with joined(device) as processes:
             device = processes.device or device
+            if processes.first:
+                _note_bfloat16(self.config, device)
             said = _train(self.config, data, path, device, extend=self.extend, keep_optimizer=True, processes=processes)
         if processes.first:
             print(said)
@@ -91,7 +93,6 @@ def _train(config: "Config", data: "Dataset", path: Path, device: "torch.device"
     """Make a run; return what came of it, in a line."""
     from odelib.runs import run
 
-    _note_bfloat16(config, device)
     with memory_for(path):
         record = run(config, data, path, device, lambda metrics: print(metrics, flush=True), **how)
     return f"{record.parameters:,} parameters; record {path}, weights {path.with_suffix('.safetensors')}"
@@ -274,6 +275,7 @@ class Study:
                 print(f"{path.stem:24} {epochs} of {config.epochs} epochs   {path}", flush=True)
                 if not self.status and not is_finished(path, config):
                     data = load_dataset(config.dataset, self.data, config.image_size)
+                    _note_bfloat16(config, device)
                     print(_train(config, data, path, device))
             except Finished:  # by another process, just now
                 pass

@@ -27,7 +27,6 @@ STYLE: dict[str, Any] = {
     "font.size": 10,
     "grid.alpha": 0.3,
     "lines.markersize": 4,
-    "legend.frameon": False,
 }
 
 BESIDE: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}  # where a long legend stands: right of axes
@@ -85,18 +84,22 @@ def metrics_by_epoch(runs: dict[str, Sequence[Run]], names: Sequence[str]) -> Fi
     figure, axes = panels(len(names))
     for ax, name in zip(axes, names):
         for case, repeats in runs.items():
-            _mean_and_band(ax, repeats, name, case)
+            mean_and_band(ax, (100 if name.endswith("accuracy") else 1) * by_epoch(repeats, name), case)
         ax.set_xlabel("epoch")
         ax.set_ylabel(LABELS[name])
     axes[0].legend()
     return figure
 
 
-def _mean_and_band(ax: Axes, repeats: Sequence[Run], name: str, label: str) -> None:
-    scale = 100 if name.endswith("accuracy") else 1
-    epochs = min(len(run.metrics) for run in repeats)
-    values = scale * np.array([[getattr(m, name) for m in run.metrics[:epochs]] for run in repeats])
-    x = np.arange(1, epochs + 1)
+def by_epoch(runs: Sequence[Run], name: str) -> np.ndarray:
+    """A metric of EpochMetrics, (runs, epochs), as far as all runs have epochs."""
+    epochs = min(len(run.metrics) for run in runs)
+    return np.array([[getattr(m, name) for m in run.metrics[:epochs]] for run in runs])
+
+
+def mean_and_band(ax: Axes, values: np.ndarray, label: str) -> None:
+    """By epoch the mean of (runs, epochs), and a band from least to most."""
+    x = np.arange(1, values.shape[1] + 1)
     (line,) = ax.plot(x, values.mean(axis=0), label=label)
     ax.fill_between(x, values.min(axis=0), values.max(axis=0), color=line.get_color(), alpha=0.2)
     ax.locator_params(axis="x", integer=True)

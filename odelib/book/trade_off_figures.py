@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from odelib.book.plots import COLORS, MARKERS, legend_above, plain_ticks, subplots
+from odelib.book.plots import COLORS, MARKERS, by_epoch, legend_above, mean_and_band, plain_ticks, subplots
 from odelib.measurements.timing import Timing
 from odelib.measurements.work_precision import WorkPrecision, WorkPrecisionRow
 from odelib.records import Run
@@ -77,11 +76,8 @@ def error_by_epoch(groups: Mapping[str, Mapping[str, Sequence[Run]]]) -> Figure:
     for column, (group, runs) in zip(axes.T, groups.items()):
         for ax, name in zip(column, ("train_accuracy", "test_accuracy")):
             for case, repeats in runs.items():
-                error = 100 * (1 - np.array([[getattr(m, name) for m in run.metrics] for run in repeats]))
-                epochs = np.arange(1, error.shape[1] + 1)
-                (line,) = ax.semilogy(epochs, error.mean(axis=0), label=case)
-                ax.fill_between(epochs, error.min(axis=0), error.max(axis=0), color=line.get_color(), alpha=0.2)
-            ax.locator_params(axis="x", integer=True)
+                mean_and_band(ax, 100 * (1 - by_epoch(repeats, name)), case)
+            ax.set_yscale("log")
         column[0].set_title(group, fontsize=10)
         if runs:
             column[0].legend(fontsize=7, loc="lower left")

@@ -40,7 +40,7 @@ def processor_numbers(other: Benchmark) -> dict[str, str]:
     products, in f and stem, or in f of dopri5; times faster than the script; the maps on which products pay; how many
     goals of products are missed on one thread."""
     of_products = [goal for goal in goals(other, other, race=0.0) if goal.of_products]
-    missed = [goal for goal in of_products if goal.values[0] < goal.bars[0]]
+    missed = [goal for goal in of_products if goal.missed]
     slower = {"stem": (FAST_STEM, FAST), "bf16": (FAST_BF16, GRID), "f": ("odelib direct, bf16", "odelib direct")}
     return {
         **{f"plain-{name}": f"{times_faster(other, case, usual):.1f}" for name, (case, usual) in slower.items()},

@@ -288,6 +288,11 @@ class Goal:
     aim: float
     of_products: bool = False  # compares products alone
 
+    @property
+    def missed(self) -> bool:
+        """Whether a value stays below its bar."""
+        return any(value < bar for value, bar in zip(self.values, self.bars, strict=True))
+
     def cells(self) -> list[object]:
         reached = [
             f"{value:.2f} ({'aim' if value >= self.aim else 'bar' if value >= bar else 'missed'})"
@@ -363,7 +368,7 @@ def where_products_pay(benchmark: Benchmark, sure: bool = False) -> str:
 def goal_numbers(one: Benchmark, two: Benchmark, race: float) -> dict[str, str]:
     """How many goals there are, how many stayed below their bar, and how many of these compare products alone."""
     every = goals(one, two, race)
-    missed = [goal for goal in every if any(value < bar for value, bar in zip(goal.values, goal.bars, strict=True))]
+    missed = [goal for goal in every if goal.missed]
     of_products = [goal for goal in missed if goal.of_products]
     said = "all of them" if missed == of_products else f"{len(of_products)} of them"
     return {"goals": str(len(every)), "missed": str(len(missed)), "missed-products": said}
