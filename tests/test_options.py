@@ -396,6 +396,7 @@ def test_the_networks_of_the_records_have_presets():
         "odenet-mnist-modern": ("mnist-modern", "odenet"),
         "odenet-cifar10-modern": ("cifar10-modern", "assignment"),
         "odenet-cifar10-two-blocks": ("cifar10-modern", "small"),
+        "odenet-fashion-mnist-two-blocks": ("fashion-mnist-modern", "small"),
     }
     assert {**headlines, "odenet-mnist": None}.keys() == PRESETS.keys()
     for name, (study, case) in headlines.items():

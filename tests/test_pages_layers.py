@@ -217,8 +217,8 @@ def test_the_data_of_the_flow_follow_the_digit_that_is_read_differently_most_oft
 def test_the_numbers_of_the_run_with_the_adjoint(runs):
     run, direct = runs["adjoint-dopri5"][0], runs["direct-dopri5"][0]
     first, last = (
-        replace(m, nfe_forward=f, nfe_backward=b, test_accuracy=0.75, train_loss=0.125, train_accuracy=0.5)
-        for m, f, b in ((run.metrics[0], 20.0, 30.0), (run.last, 26.0, 13.0))
+        replace(m, nfe_forward=f, nfe_backward=b, test_accuracy=0.75, train_loss=0.125, train_accuracy=0.5, seconds=s)
+        for m, f, b, s in ((run.metrics[0], 20.0, 30.0, 99.6), (run.last, 26.0, 13.0, 50.0))
     )
     other = replace(direct.last, test_accuracy=0.7501)
     made_up = {
@@ -234,7 +234,7 @@ def test_the_numbers_of_the_run_with_the_adjoint(runs):
         "accuracy": "75.00%", "wrong": "2500", "interval": "74.14 to 75.84", "loss-first": "0.12", "loss-last": "0.125",
         "train-first": "50.0%", "train-last": "50.0%", "test-first": "75.0%", "back-first": "30.0", "back-last": "13.0",
         "lr-first": f"{first.lr:.3f}", "lr-last": f"{last.lr:.0e}", "rising": "1",
-        "direct": "75.01%", "direct-digits": "1", "tested-loose": "50.00",
+        "seconds-first": "100", "seconds-last": "50", "direct": "75.01%", "direct-digits": "1", "tested-loose": "50.00",
         "tested-tight": "25.00", "tested-nfe-loose": "20", "tested-nfe-tight": "50",
     }  # fmt: skip
     falling = replace(run, metrics=(first, replace(last, nfe_forward=14.0)))

@@ -257,6 +257,11 @@ def test_training_errors_fall_faster_again_at_the_end(runs):
         assert (errors[3] / errors[2]) ** (1 / 5) < (errors[1] / errors[0]) ** (1 / 10)
 
 
+def test_no_network_reaches_90_in_any_epoch(runs):
+    networks = [run for case in photos.NAMES for run in runs[case]]
+    assert all(m.test_accuracy < 0.9 for run in networks for m in run.metrics)
+
+
 def test_the_networks_with_an_ode_alone_went_on_elsewhere(runs):
     for case in photos.NAMES:
         for run in runs[case]:

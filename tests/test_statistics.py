@@ -1,12 +1,17 @@
 """Intervals: those of scipy and of the sources, and as many of them cover the true value as they promise."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 
+from odelib.records import pack_bits
+from odelib.studies import STUDIES
 from odelib.studies.statistics import (
     apart_share_interval,
+    by_image,
     deviation,
     deviation_ratio,
     paired_seeds_interval,
@@ -70,6 +75,14 @@ def test_pairs_are_narrower_than_two_shares_apart():
     _, low, high = paired_share_interval(wrong, other)
     _, least, most = apart_share_interval(0.955, 0.95, 10_000)
     assert high - low < 0.5 * (most - least)
+
+
+def test_runs_are_paired_by_what_their_records_get_wrong():
+    run = STUDIES["mnist-modern"].runs()["odenet"][0]
+    one, other = (replace(run, wrong=pack_bits(wrong)) for wrong in images(10, 8, 20, 9962))
+    known = [100 * share for share in paired_share_interval(*images(10, 8, 20, 9962))]
+    (found, same) = by_image([one, one], [other, one])
+    assert found == pytest.approx(known) and same[0] == 0
 
 
 def test_pairs_must_be_pairs():

@@ -51,6 +51,8 @@ def numbers(runs: Runs, cross: CrossSolver) -> dict[str, str]:
         "train-first": f"{first.train_accuracy:.1%}",
         "train-last": f"{last.train_accuracy:.1%}",
         "test-first": f"{at_the_end([replace(run, metrics=run.metrics[:1])]):.1%}",
+        "seconds-first": f"{first.seconds:.0f}",
+        "seconds-last": f"{last.seconds:.0f}",
         "back-first": f"{first.nfe_backward:.1f}",
         "back-last": f"{last.nfe_backward:.1f}",
         "lr-first": f"{first.lr:.3f}",

@@ -21,8 +21,18 @@ from odelib.studies.mnist import (
     median_seconds,
     paired_accuracies,
 )
-from odelib.studies.statistics import share_interval
-from odelib.studies.summary import Runs, accuracy, all_runs, at_the_end, final, mean, mean_and_range, only
+from odelib.studies.statistics import by_image, share_interval
+from odelib.studies.summary import (
+    Runs,
+    accuracy,
+    all_runs,
+    at_the_end,
+    final,
+    mean,
+    mean_and_range,
+    only,
+    with_interval,
+)
 
 _TEST_IMAGES = 10_000
 
@@ -61,6 +71,7 @@ def _of_runs(runs: Runs) -> dict[str, str]:
         **{f"train-{case}": accuracy(found, "train_accuracy") for case, found in runs.items()},
         **{f"seeds-{case}": str(len(found)) for case, found in runs.items()},
         **{f"gap-{solver}": adjoint_minus_direct(runs, solver) for solver in pairs},
+        "by-image-euler": "; ".join(map(with_interval, by_image(runs["adjoint-euler"], runs["direct-euler"]))),
         "six-blocks": difference(*([100 * share for share in final(runs[case])] for case in (six, flow))),
         "six-parameters": f"{runs[six][0].parameters / runs[flow][0].parameters:.1f}",
         **{f"training-gap-{s}": adjoint_minus_direct(runs, s, "train_accuracy") for s in ("euler-4", "rk4")},

@@ -40,9 +40,9 @@ from odelib.measurements.hard_images import HardImages
 from odelib.measurements.memory import Memory
 from odelib.measurements.timing import Timing
 from odelib.presets import PRESETS
-from odelib.records import Run, unpack_bits
+from odelib.records import Run
 from odelib.studies import mnist
-from odelib.studies.statistics import paired_share_interval, seeds_interval, share_interval
+from odelib.studies.statistics import by_image, seeds_interval, share_interval
 from odelib.studies.study import Case, Study
 from odelib.studies.summary import (
     Runs,
@@ -197,8 +197,6 @@ def numbers(runs: Runs, five_epochs: Runs, cross: CrossSolver, hard: HardImages)
     """
     found = {case: errors(runs[case]) for case in NAMES}
     low, high = share_interval(mean(found["odenet"]) / 100, TEST_IMAGES)
-    other, wrong = (unpack_bits(runs[case][0].wrong or "") for case in ("resnet-1", "odenet"))
-    against = paired_share_interval(other, wrong)
     _, paper = TABLE_1["adjoint-dopri5"]
     said = {
         "five-epochs": mean_and_range(errors(five_epochs["direct-rk4"])),
@@ -210,7 +208,7 @@ def numbers(runs: Runs, five_epochs: Runs, cross: CrossSolver, hard: HardImages)
         "interval": f"{100 * low:.2f} to {100 * high:.2f}",
         "error-resnet-1": mean_and_range(found["resnet-1"]),
         "seeds-resnet-1": str(len(found["resnet-1"])),
-        "against-resnet-1": with_interval(100 * share for share in against),
+        "against-resnet-1": with_interval(by_image(runs["resnet-1"], runs["odenet"])[0]),
         "hard": str(len(hard.rows)),
         "hard-networks": str(len(hard.networks)),
         "minutes": f"{mean(m.seconds for run in runs['odenet'] for m in run.metrics) / 60:.1f}",

@@ -51,7 +51,7 @@ from odelib.measurements.views import NUMBERS, Views
 from odelib.presets import PRESETS
 from odelib.records import Run, unpack_bits
 from odelib.studies import mnist
-from odelib.studies.statistics import paired_share_interval, seeds_interval
+from odelib.studies.statistics import by_image, seeds_interval
 from odelib.studies.study import Case, Study
 from odelib.studies.summary import (
     Runs,
@@ -136,7 +136,13 @@ PUBLISHED: list[tuple[str, str, str, str, str]] = [
     ),
     ("{cite:t}`he2016a`", "ResNet-20", "0.27 M", "91.25", "one number"),
     ("[SimpNet](https://github.com/Coderx7/SimpNet)", "plain convolutions", "0.30 M", "93.25", "one number"),
-    ("{cite:t}`gusak2020`", "ODE blocks at 16 × 16 and 8 × 8, 350 epochs", "not stated", "93.0", "one number"),
+    (
+        "{cite:t}`gusak2020`, a picture in their repository",
+        "ODE blocks at 16 × 16 and 8 × 8, 350 epochs",
+        "not stated",
+        "93.0",
+        "one number",
+    ),
     (
         "[Carrara](https://github.com/fabiocarrara/neural-ode-features/issues/1)",
         "ODE-Net with 256 filters",
@@ -161,21 +167,21 @@ def accuracies(runs: Sequence[Run]) -> list[float]:
     return [100 * share for share in final(runs)]
 
 
-def accuracy_table(runs: Runs) -> Table:
-    """What each network reaches, with a t interval over the seeds."""
+def accuracy_table(runs: Runs, names: Mapping[str, str] = NAMES, wanted: Mapping[str, str] = WANTED) -> Table:
+    """What each network reaches, with a t interval over the seeds where there are several."""
     header = ["network", "test accuracy, % (range)", "95 % over seeds", "wanted", "training, %", "parameters", "seeds"]
     rows: list[list[object]] = []
-    for case, name in NAMES.items():
-        _, low, high = seeds_interval(accuracies(runs[case]))
+    for case, name in names.items():
+        found = accuracies(runs[case])
         rows.append(
             [
                 name,
-                accuracy(runs[case]),
-                f"{low:.2f} to {high:.2f}",
-                WANTED.get(case, "–"),
+                mean_and_range(found),
+                "{1:.2f} to {2:.2f}".format(*seeds_interval(found)) if len(found) > 1 else "–",
+                wanted.get(case, "–"),
                 f"{100 * at_the_end(runs[case], 'train_accuracy'):.1f}",
                 f"{runs[case][0].parameters:,}",
-                len(runs[case]),
+                len(found),
             ]
         )
     return header, rows
@@ -258,9 +264,8 @@ def numbers(runs: Runs, before: Runs) -> dict[str, str]:
     an interval over images excludes zero, of which the text knows nothing.
     """
     found = {case: accuracies(runs[case]) for case in NAMES}
-    wrong = {case: [unpack_bits(run.wrong or "") for run in runs[case]] for case in ("small", "tied-2")}
-    by_image = [paired_share_interval(one, other) for one, other in zip(wrong["small"], wrong["tied-2"])]
-    if any(low > 0 or high < 0 for _, low, high in by_image):
+    image_by_image = by_image(runs["small"], runs["tied-2"])
+    if any(low > 0 or high < 0 for _, low, high in image_by_image):
         raise ValueError("ODE blocks and residual blocks are told apart")
 
     def ahead(change: str, other: str) -> float:
@@ -277,17 +282,18 @@ def numbers(runs: Runs, before: Runs) -> dict[str, str]:
         "before": accuracy(before["odenet"], digits=2),
         "before-epochs": str(len(before["odenet"][0].metrics)),
         "against": mnist.difference(found["small"], found["tied-2"]),
-        "by-image": ", ".join(with_interval(100 * share for share in interval) for interval in by_image),
+        "by-image": ", ".join(map(with_interval, image_by_image)),
         "short-ahead": ", ".join(signed([ahead(rate, f"tied-2-{rate}")], 2) for rate in rates),
         "short-groups": signed([ahead("groups-8", "tied-2-groups-8")], 2),
         "se": f"{100 * standard_error(at_the_end(runs['small']), TEST_IMAGES):.2f}",
         "choice-se": f"{100 * standard_error(held_out(runs['choice-baseline']), HELD_OUT):.2f}",
         "taken": f"{TAKEN:g}",
         "epochs": str(_TWO_BLOCKS.epochs),
-        **{f"wanted-{case}": f"{wanted} % ({_fate(found[case], float(wanted))})" for case, wanted in WANTED.items()},
+        **{f"wanted-{case}": f"{wanted} % ({fate(found[case], wanted)})" for case, wanted in WANTED.items()},
     }
 
 
-def _fate(values: Sequence[float], wanted: float) -> str:
-    missing = wanted - mean(values)
+def fate(values: Sequence[float], wanted: str) -> str:
+    """Whether their mean reaches what was wanted, in words; all in percent."""
+    missing = float(wanted) - mean(values)
     return f"missed by {missing:.1f} points" if missing > 0 else "reached"

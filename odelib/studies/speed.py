@@ -216,6 +216,7 @@ def numbers(runs: Runs) -> dict[str, str]:
         "solver-share": f"{torchdiffeq / two:.1f}",
         "quick-share": f"{two / quick:.1f}",
         "minutes-quick": f"{quick / 60:.1f}",
+        "two-epochs-end": accuracy(runs["to-99-products"]),
         "two-epochs-sooner": f"{sooner(runs, 'to-99-products'):.1f}",
         "script-epochs": str(len(script.metrics)),
         "script-minutes": f"{sum(minutes):.0f}",

@@ -15,6 +15,7 @@ from math import sqrt
 from scipy.special import fdtri, ndtri, stdtrit
 from torch import Tensor
 
+from odelib.records import Run, unpack_bits
 from odelib.shapes import Bool
 from odelib.studies.summary import mean
 
@@ -63,6 +64,16 @@ def paired_share_interval(
     b, c, total = gained + 0.5, lost + 0.5, n + 2
     middle, half = (b - c) / total, _normal(level) * sqrt(b + c - (b - c) ** 2 / total) / total
     return (gained - lost) / n, middle - half, middle + half
+
+
+def by_image(runs: Iterable[Run], others: Iterable[Run]) -> list[tuple[float, float, float]]:
+    """Of each pair of runs `paired_share_interval` of their test accuracies, the one minus the other, in points.
+
+    Their records must say which images are wrong.
+    """
+    wrong = [[unpack_bits(run.wrong or "") for run in pair] for pair in zip(runs, others)]
+    found = (paired_share_interval(one, other) for one, other in wrong)
+    return [(100 * middle, 100 * low, 100 * high) for middle, low, high in found]
 
 
 def seeds_interval(
