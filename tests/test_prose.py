@@ -46,7 +46,6 @@ ALLOWED: dict[str, dict[str, str]] = {
     "metrics": {
         "71 times as large": COUNTED,
         r"0.01 \cdot 70 = 70\,\%": COUNTED,
-        "from 70 percent to below one percent": COUNTED,
     },
     "play": {"below 1 %": "a question, not an answer"},
     "resnet-to-ode": {"81 points through": "points of a grid"},
