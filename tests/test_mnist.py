@@ -17,7 +17,7 @@ from odelib.measurements.timing import StepTime
 from odelib.measurements.work_precision import WorkPrecisionRow
 from odelib.records import RESULTS
 from odelib.studies import STUDIES, mnist, mnist_numbers
-from odelib.studies.statistics import paired_seeds_interval
+from odelib.studies.statistics import by_image, paired_seeds_interval
 from odelib.studies.summary import at_the_end, only, standard_error
 
 STUDY = STUDIES["mnist-gradients"]
@@ -406,6 +406,20 @@ def test_six_blocks_are_not_told_apart_from_the_flow(runs, numbers):
     six, flow = ([100 * run.last.test_accuracy for run in runs[case]] for case in ("resnet-6", "direct-dopri5"))
     _, low, high = paired_seeds_interval(six, flow)
     assert low < 0 < high and numbers["six-blocks"] == mnist.difference(six, flow)
+
+
+def test_one_euler_step_is_ahead_of_one_step_of_rk4_and_of_every_mean_with_an_ode_but_not_told_from_a_block(runs):
+    accuracy = {case: [100 * run.last.test_accuracy for run in found] for case, found in runs.items()}
+    _, low, high = paired_seeds_interval(accuracy["direct-euler"], accuracy["direct-rk4"])
+    assert 0 < low < high < 0.2
+    _, low, high = paired_seeds_interval(accuracy["direct-euler"], accuracy["resnet-1"])
+    assert low < 0 < high
+    means = {case: sum(found) / len(found) for case, found in accuracy.items() if not case.startswith("resnet")}
+    assert max(means, key=means.get) == "direct-euler"
+
+
+def test_image_by_image_the_adjoint_of_one_euler_step_loses_with_every_seed(runs):
+    assert all(high < 0 for _, _, high in by_image(runs["adjoint-euler"], runs["direct-euler"]))
 
 
 def test_more_steps_or_a_better_method_close_the_gap_to_the_direct_gradient(measured):

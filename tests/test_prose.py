@@ -51,7 +51,6 @@ ALLOWED: dict[str, dict[str, str]] = {
     "resnet-to-ode": {"81 points through": "points of a grid"},
     "setup": {
         "after 12 hours": PUBLISHED,
-        "some 70 times its usual NFE": COUNTED,
         "at most 12 hours": PUBLISHED,
         "254 s per epoch, against 13 s for six": PUBLISHED,
         "At 254 s, 160 epochs": PUBLISHED,

@@ -11,7 +11,17 @@ import torch
 import torchdiffeq
 from torch import nn
 
-from odelib import ODEBlock, Solver, count_evaluations, count_saved_bytes, load_dataset, load_weights, solvers
+from odelib import (
+    Config,
+    ODEBlock,
+    Solver,
+    build,
+    count_evaluations,
+    count_saved_bytes,
+    load_dataset,
+    load_weights,
+    solvers,
+)
 from odelib.book.identities import Field, relu_inputs
 from odelib.errors import OptionError
 from odelib.records import RESULTS
@@ -280,6 +290,22 @@ def test_the_scale_of_the_loss_steers_the_adjoint_and_less_so_the_seminorm(netwo
     _, _, large = gradient(f, few, 1e5 * loss_gradient, gradient="adjoint", **options)
     _, _, seminorm = gradient(f, few, 1e5 * loss_gradient, gradient="seminorm", **options)
     assert large > 2 * small and seminorm < large
+
+
+def test_before_training_too_the_adjoint_is_far_below_the_tolerance_and_backward_costs_what_the_state_costs():
+    digits = load_dataset("mnist-sample").test.pick(slice(0, 128))
+    untrained = build(Config(), load_dataset("mnist-sample")).double()
+    f, options = untrained.block.f, tolerance(1e-3)
+    with torch.no_grad():
+        z = untrained.stem(digits.images.double() / 255)
+    z1 = solve(f, z, **options)[0].requires_grad_()
+    (a,) = torch.autograd.grad(nn.functional.cross_entropy(untrained.head(z1), digits.labels), z1)
+    assert a.square().mean().sqrt() < options["atol"] / 50
+    plain, seminorm = (gradient(f, z, a, gradient=way, **options)[2] for way in ("adjoint", "seminorm"))
+    calls = []
+    with torch.no_grad():
+        torchdiffeq.odeint(lambda t, y: calls.append(t) or f(t, y), z1.detach(), UNIT.flip(0), **options)
+    assert plain == seminorm == len(calls)
 
 
 def test_the_adjoint_that_the_head_hands_over_is_small_for_three_reasons(network, digits, few, loss_gradient):

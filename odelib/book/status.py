@@ -56,7 +56,7 @@ class Status:
         return cls(records, damaged, frozenset(stale_among(records)), known_stale(folder), met, folder)
 
     def runs(self) -> Table:
-        """One run a row; an accuracy on images that a study chooses by is marked."""
+        """One run a row; marked are an accuracy on images that a study chooses by, and a run that went on elsewhere."""
         header = ["study", "case", "seed", "epochs", "accuracy, %", "date (UTC)", "machine", "made by"]
         numbers = self._machines()
         rows = []
@@ -64,7 +64,8 @@ class Status:
             made = run.environment
             epochs = f"{len(run.metrics)} of {run.config.epochs}"
             case = path.stem.rpartition("-seed")[0]
-            origin = [made.date, numbers[_machine(made)], _code(made)]
+            begun = f"{made.date} ‡" if run.later else made.date
+            origin = [begun, numbers[_machine(made)], _code(made)]
             rows.append([str(path.parent), case, run.config.seed, epochs, _accuracy(run), *origin])
         return _verbatim(header, rows)
 

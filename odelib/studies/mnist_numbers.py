@@ -72,13 +72,20 @@ def _of_runs(runs: Runs) -> dict[str, str]:
         **{f"seeds-{case}": str(len(found)) for case, found in runs.items()},
         **{f"gap-{solver}": adjoint_minus_direct(runs, solver) for solver in pairs},
         "by-image-euler": "; ".join(map(with_interval, by_image(runs["adjoint-euler"], runs["direct-euler"]))),
-        "six-blocks": difference(*([100 * share for share in final(runs[case])] for case in (six, flow))),
+        "six-blocks": _minus(runs, six, flow),
+        "euler-over-rk4": _minus(runs, "direct-euler", "direct-rk4"),
+        "euler-over-block": _minus(runs, "direct-euler", "resnet-1"),
         "six-parameters": f"{runs[six][0].parameters / runs[flow][0].parameters:.1f}",
         **{f"training-gap-{s}": adjoint_minus_direct(runs, s, "train_accuracy") for s in ("euler-4", "rk4")},
         "largest-gap": f"{max(abs(gap) for solver, gap in means.items() if solver != 'euler'):.2f}",
         "interval": f"{100 * low:.2f} to {100 * high:.2f}",
         "environments": "; ".join(sorted(environments)),
     }
+
+
+def _minus(runs: Runs, case: str, other: str) -> str:
+    """Test accuracy of a case minus that of another one, in points, by `difference`."""
+    return difference(*([100 * share for share in final(runs[name])] for name in (case, other)))
 
 
 def _of_timing(timing: Timing) -> dict[str, str]:
