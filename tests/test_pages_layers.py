@@ -20,6 +20,7 @@ from odelib.measurements.cross_solver import CrossTest
 from odelib.records import RESULTS
 from odelib.solvers import DOPRI5
 from odelib.studies import STUDIES, controls, epochs
+from odelib.studies.summary import only
 
 STUDY = STUDIES["mnist-gradients"]
 
@@ -228,7 +229,12 @@ def test_the_numbers_of_the_run_with_the_adjoint(runs):
     cross = STUDY.measured("cross-solver")
     tests = (("1e-3", 20.0, 0.5), ("1e-5", 50.0, 0.25))
     cross = replace(cross, rows=tuple(CrossTest("adjoint-dopri5", 0, f"dopri5, {tol}", n, a) for tol, n, a in tests))
-    numbers = epochs.numbers(made_up, cross)
+    inference = STUDY.measured("inference")
+    numbers = epochs.numbers(made_up, cross, inference)
+    row = only(inference.rows, case="adjoint-dopri5", seed=0, method="dopri5", rtol=1e-1)
+    assert numbers.pop("loose-nfe") == f"{row.nfe:.0f}" and numbers.pop("loose-images") == "10,000"
+    loose, own = (float(numbers.pop(f"{name}-accuracy")) for name in ("loose", "own"))
+    assert loose == pytest.approx(100 * row.accuracy) and abs(loose - own) < 0.1
     assert numbers == {
         "nfe-first": "20.0", "nfe-last": "26.0", "ratio": "0.50", "ratio-low": "0.50", "ratio-high": "1.50",
         "accuracy": "75.00%", "wrong": "2500", "interval": "74.14 to 75.84", "loss-first": "0.12", "loss-last": "0.125",
@@ -239,7 +245,7 @@ def test_the_numbers_of_the_run_with_the_adjoint(runs):
     }  # fmt: skip
     falling = replace(run, metrics=(first, replace(last, nfe_forward=14.0)))
     with pytest.raises(ValueError):
-        epochs.numbers({**made_up, "adjoint-dopri5": [falling]}, cross)
+        epochs.numbers({**made_up, "adjoint-dopri5": [falling]}, cross, inference)
 
 
 def test_nfe_of_the_full_run_rises_by_one_step_and_its_rate_ends_near_zero(runs):

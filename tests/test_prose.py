@@ -26,7 +26,6 @@ ALLOWED: dict[str, dict[str, str]] = {
     "datasets": {
         "93.0 % for LayerNorm": PUBLISHED,
         "76.2 % for BatchNorm": PUBLISHED,
-        "short of 85 %": "a hope, named as one",
         "asks for 91 % of the right class and 1 % of each": "arithmetic of ten classes",
         "above guessing (10 % and 5 %)": "arithmetic of ten and twenty classes",
     },

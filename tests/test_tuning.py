@@ -1,9 +1,11 @@
 """What the tuning study shows: differences seed by seed, their intervals, and the tables and numbers made of them."""
 
 from dataclasses import replace
+from statistics import stdev
 
 import pytest
 from conftest import with_last
+from scipy import stats
 
 from odelib import Run
 from odelib.records import RESULTS
@@ -117,11 +119,20 @@ def test_the_table_of_what_stands_has_that_and_nothing_else(runs):
     found = tuning.changes(runs, "odenet")
     assert {row[0].strip("`") for row in rows} == {factor for factor, change in found.items() if change.stands}
     at_once = tuning.changes(runs, "odenet", 1 - 0.05 / len(found))
-    assert header[-1] == f"also as one of {len(found)}"
-    for factor, seeds, values, interval, stands in rows:
+    assert header[-2] == f"also as one of {len(found)}"
+    for factor, seeds, values, interval, stands, _ in rows:
         change = found[factor.strip("`")]
         assert (seeds, values, interval) == (len(change.differences), change.seed_by_seed, change.interval)
         assert stands == ("yes" if at_once[factor.strip("`")].stands else "no")
+
+
+def test_against_the_mean_of_the_baseline_both_sides_have_as_many_runs_as_they_have(run):
+    """Of one run and four of the baseline: Student's t for two samples with one deviation."""
+    reached = [0.40, 0.42, 0.44, 0.46]
+    half = float(stats.t.ppf(0.975, 3)) * 100 * stdev(reached) * (1 + 1 / 4) ** 0.5
+    for above, stands in ((half + 0.1, True), (half - 0.1, False), (-half - 0.1, True)):
+        runs = made(run, {"odenet": dict(enumerate(reached)), "changed": {0: 0.43 + above / 100}})
+        assert tuning._stands_against_the_mean(runs, "changed") == stands
 
 
 def test_a_table_of_factors_begins_with_the_baseline(run):

@@ -291,7 +291,6 @@ def full_numbers(runs: Runs) -> dict[str, str]:
         numbers[f"full-parameters-{case}"] = f"{found[0].parameters:,}"
     for name, (one, other) in COMPARED.items():
         numbers[f"full-{name}"] = ", ".join(signed([middle]) for middle, *_ in compared(runs, one, other))
-    numbers["full-short"] = f"{85 - 100 * at_the_end(runs['odenet']):.1f}"
     numbers["full-fall"] = " and ".join(f"{points:.1f}" for points in falls_behind(runs["odenet-norm-batch"]))
     return numbers
 

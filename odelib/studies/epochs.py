@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from odelib.measurements.cross_solver import CrossSolver
+from odelib.measurements.inference import Inferences
 from odelib.studies.statistics import share_interval
 from odelib.studies.summary import Runs, at_the_end, only
 
@@ -19,8 +20,9 @@ def rising(runs: Runs) -> int:
     return sum(run.last.nfe_forward > run.metrics[0].nfe_forward for run in runs["adjoint-dopri5"])
 
 
-def numbers(runs: Runs, cross: CrossSolver) -> dict[str, str]:
-    """What the text says of the first run with the adjoint, and of the first one with the direct gradient beside it.
+def numbers(runs: Runs, cross: CrossSolver, inference: Inferences) -> dict[str, str]:
+    """What the text says of the first run with the adjoint, also solved by other tolerances, and of the first one with
+    the direct gradient beside it.
 
     Raises ValueError where NFE forward does not rise in all runs with the adjoint, as the text says.
     """
@@ -34,7 +36,14 @@ def numbers(runs: Runs, cross: CrossSolver) -> dict[str, str]:
         name: only(cross.rows, case="adjoint-dopri5", seed=0, solver=f"dopri5, {tolerance}")
         for name, tolerance in (("loose", "1e-3"), ("tight", "1e-5"))
     }
+    own, loose = (
+        only(inference.rows, case="adjoint-dopri5", seed=0, method="dopri5", rtol=rtol) for rtol in (1e-3, 1e-1)
+    )
     return {
+        "loose-images": f"{inference.images:,}",
+        "loose-accuracy": f"{100 * loose.accuracy:.2f}",
+        "loose-nfe": f"{loose.nfe:.0f}",
+        "own-accuracy": f"{100 * own.accuracy:.2f}",
         **{f"tested-{name}": f"{100 * row.accuracy:.2f}" for name, row in tested.items()},
         **{f"tested-nfe-{name}": f"{row.nfe:.0f}" for name, row in tested.items()},
         "nfe-first": f"{first.nfe_forward:.1f}",
