@@ -68,8 +68,8 @@ class Solver(Options):
     gradient
         `direct` backpropagates through the steps of the solver; `adjoint` solves the adjoint equation backwards in
         time (Chen et al. 2018, Algorithm 1); `seminorm` does so without letting the parameters' part decide the step
-        size (Kidger, Chen and Lyons 2021); `checkpoint`, with library odelib only, has the gradient of `direct` at the
-        memory of one step (`odelib.gradients.odeint_checkpoint`).
+        size (Kidger, Chen and Lyons 2021); `checkpoint`, with library odelib only, has the gradient of `direct` and
+        keeps one state a step, with the graph of a single step (`odelib.gradients.odeint_checkpoint`).
     library
         `torchdiffeq`, or the book's own solvers: `odelib`. Their rk4 are two different methods. A state in float16
         needs odelib, or a fixed grid: the norm that torchdiffeq measures errors in overflows there.

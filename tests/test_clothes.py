@@ -26,7 +26,7 @@ def test_nothing_is_missing():
     assert STUDY.missing() == []
 
 
-def test_the_recipe_is_that_of_photographs_but_for_what_the_protocol_names():
+def test_the_recipe_is_that_of_photographs_but_for_what_the_study_names():
     ours, theirs = PRESETS["odenet-fashion-mnist-two-blocks"], PRESETS["odenet-cifar10-two-blocks"]
     differ = {name for name, value in vars(ours).items() if value != vars(theirs)[name]}
     assert differ == {"dataset", "augment", "products", "batch_size", "epochs", "lr"}
@@ -61,7 +61,7 @@ def test_the_table_has_an_interval_where_there_are_several_seeds(made_up):
 def test_numbers_pair_the_seeds_that_both_have(made_up):
     said = clothes.numbers(made_up, SHORT.runs())
     assert said["small"] == "92.50 (92.00 to 93.00)" and said["tied-2"] == "92.30"
-    assert (said["seeds"], said["pairs"]) == ("2", "1") and said["wanted"] == "93 % (missed by 0.5 points)"
+    assert (said["seeds"], said["pairs"]) == ("2", "1") and said["wanted"] == "93 % (missed by 0.50 points)"
     assert said["against"] == "−0.30 (one seed)" and said["by-image"].startswith("−0.30 (−0.4")
     assert said["training-small"].startswith("95.0") and said["short"] == "88.8"
 

@@ -98,7 +98,7 @@ def by_epoch(runs: Sequence[Run], name: str) -> np.ndarray:
 
 
 def mean_and_band(ax: Axes, values: np.ndarray, label: str) -> None:
-    """By epoch the mean of (runs, epochs), and a band from least to most."""
+    """Draw `values`, (runs, epochs): their mean by epoch, and a band from least to most."""
     x = np.arange(1, values.shape[1] + 1)
     (line,) = ax.plot(x, values.mean(axis=0), label=label)
     ax.fill_between(x, values.min(axis=0), values.max(axis=0), color=line.get_color(), alpha=0.2)

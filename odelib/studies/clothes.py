@@ -13,24 +13,33 @@ What does the network of two ODE blocks reach there in as many epochs as two cor
 - Seeds: three of the ODE-Net. Of the control as many of two as time allows; seeds of the control are cut first.
 - Wanted: 93 % in the mean. Expected: 92.5 to 93.2 %, and less than half a point between ODE-Net and control, with
   either of them ahead.
+
+History: the protocol does not name it, but convolutions are computed by products, for speed alone. Time allowed one
+seed of the control.
 """
 
-from dataclasses import replace
 from statistics import median
 
-from odelib.config import Config
 from odelib.presets import PRESETS
 from odelib.studies import mnist, photos
 from odelib.studies.statistics import by_image
 from odelib.studies.study import Case, Study
-from odelib.studies.summary import Runs, Table, accuracy, at_the_end, mean_and_range, standard_error, with_interval
+from odelib.studies.summary import (
+    Runs,
+    Table,
+    accuracies,
+    accuracy,
+    at_the_end,
+    mean_and_range,
+    standard_error,
+    with_interval,
+)
 
 _TWO_BLOCKS = PRESETS["odenet-fashion-mnist-two-blocks"]
-_TIED = replace(_TWO_BLOCKS, network="resnet", library=Config.library, method=Config.method, tied=True, blocks=2)
 
 NETWORKS: dict[str, Case] = {
     "small": Case(_TWO_BLOCKS, (0, 1, 2)),
-    "tied-2": Case(_TIED, (0, 1)),
+    "tied-2": Case(photos.passed_twice(_TWO_BLOCKS)),
 }
 FASHION_MNIST = Study(
     "fashion-mnist-modern",
@@ -43,7 +52,6 @@ NAMES = {
     "tied-2": "the same, residual blocks passed twice",
 }
 WANTED = {"small": "93"}  # test accuracy in percent that we set out to reach
-TEST_IMAGES = 10_000
 
 # Test accuracy in percent as the page of the data set lists it, untested there. (network, parameters, accuracy)
 PUBLISHED: list[tuple[str, str, str]] = [
@@ -68,7 +76,7 @@ def numbers(runs: Runs, short: Runs) -> dict[str, str]:
     Differences are those of `small` from `tied-2` in points for the seeds that both have: over seeds, with a 95 %
     interval if there are several; and image by image for each seed, with theirs.
     """
-    found = {case: photos.accuracies(runs[case]) for case in NAMES}
+    found = {case: accuracies(runs[case]) for case in NAMES}
     pairs = min(len(values) for values in found.values())
     return {
         **{case: mean_and_range(values) for case, values in found.items()},
@@ -81,6 +89,6 @@ def numbers(runs: Runs, short: Runs) -> dict[str, str]:
         "wanted": f"{WANTED['small']} % ({photos.fate(found['small'], WANTED['small'])})",
         "against": mnist.difference(found["small"][:pairs], found["tied-2"][:pairs]),
         "by-image": ", ".join(map(with_interval, by_image(runs["small"], runs["tied-2"]))),
-        "se": f"{100 * standard_error(at_the_end(runs['small']), TEST_IMAGES):.2f}",
+        "se": f"{100 * standard_error(at_the_end(runs['small'])):.2f}",
         "short": accuracy(short["odenet"], digits=1),
     }

@@ -24,10 +24,10 @@ from odelib.studies.mnist import (
 from odelib.studies.statistics import by_image, share_interval
 from odelib.studies.summary import (
     Runs,
+    accuracies,
     accuracy,
     all_runs,
     at_the_end,
-    final,
     mean,
     mean_and_range,
     only,
@@ -85,7 +85,7 @@ def _of_runs(runs: Runs) -> dict[str, str]:
 
 def _minus(runs: Runs, case: str, other: str) -> str:
     """Test accuracy of a case minus that of another one, in points, by `difference`."""
-    return difference(*([100 * share for share in final(runs[name])] for name in (case, other)))
+    return difference(*(accuracies(runs[name]) for name in (case, other)))
 
 
 def _of_timing(timing: Timing) -> dict[str, str]:

@@ -1,10 +1,11 @@
 """How sure a comparison is: intervals over images and over seeds.
 
 There are two sources of chance, and an interval speaks of one of them. Over images, the networks are given, and other
-test images might have been drawn: `share_interval`, `apart_share_interval`, `paired_share_interval`. Over seeds, the
-images are given, and the networks might have been trained anew: `seeds_interval`, `paired_seeds_interval`. All have
-two sides and cover the true value with probability `level`, nearly (over images) or where the values are normally
-distributed (over seeds). Accuracies and their differences are shares, not percent.
+test images might have been drawn: `share_interval`, `apart_share_interval`, `paired_share_interval`, and `by_image` of
+pairs of runs. Over seeds, the images are given, and the networks might have been trained anew: `seeds_interval`,
+`paired_seeds_interval`. All have two sides and cover the true value with probability `level`, nearly (over images) or
+where the values are normally distributed (over seeds). Accuracies and their differences are shares, not percent, but
+for those of `by_image`, in points.
 
 Quantiles are those of scipy.special; scipy comes with torchdiffeq, and scipy.stats takes a second to import.
 """

@@ -34,6 +34,11 @@ def final(runs: Iterable[Run], name: str = "test_accuracy") -> list[float]:
     return [getattr(run.last, name) for run in runs]
 
 
+def accuracies(runs: Iterable[Run]) -> list[float]:
+    """Test accuracies after the last epoch in percent, one a run."""
+    return [100 * share for share in final(runs)]
+
+
 def at_the_end(runs: Iterable[Run], name: str = "test_accuracy") -> float:
     """The mean of `final`."""
     return mean(final(runs, name))

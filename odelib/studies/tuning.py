@@ -289,13 +289,14 @@ def tuning_numbers(runs: Runs) -> dict[str, str]:
     picked = falls(runs, [case for case in AGAIN if not case.startswith("strict")])  # which had both from the start
     fall, fall_low, fall_high = seeds_interval(picked)
     plain, plain_low, plain_high = seeds_interval(falls(runs, BASELINES))
+    _, stands = standing(runs)
     numbers = {
         "runs": str(len(list(all_runs(runs)))),
         "environments": machines(all_runs(runs)),
         "changes": str(len(one_factor()["odenet"])),
-        "standing": str(len(standing(runs)[1])),
-        "standing-all": str(sum(row[-2] == "yes" for row in standing(runs)[1])),
-        "standing-mean": str(sum(row[-1] == "yes" for row in standing(runs)[1])),
+        "standing": str(len(stands)),
+        "standing-all": str(sum(row[-2] == "yes" for row in stands)),
+        "standing-mean": str(sum(row[-1] == "yes" for row in stands)),
         "chance": f"{0.05 * len(one_factor()['odenet']):.1f}",
         "deviation": f"{spread:.2f}",
         "freedom": str(freedom),
@@ -309,7 +310,7 @@ def tuning_numbers(runs: Runs) -> dict[str, str]:
         "fall-interval": f"{signed([-fall_high])} to {signed([-fall_low])}",
         "plain": signed([-plain]),
         "plain-interval": f"{signed([-plain_high])} to {signed([-plain_low])}",
-        **{f"fall-{name}": signed([-fall]) for name in ("odenet", "adaptive") for fall in falls(runs, [name])},
+        **{f"fall-{name}": signed([-falls(runs, [name])[0]]) for name in ("odenet", "adaptive")},
         "ahead": with_interval(paired_seeds_interval(_accuracies(runs["odenet"]), _accuracies(runs["resnet-1"])), 1),
         **{
             f"{part}-no-augmentation": accuracy(runs["odenet-no-augmentation"], f"{name}_accuracy", 1)
