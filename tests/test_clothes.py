@@ -9,6 +9,8 @@ import torch
 from odelib.presets import PRESETS
 from odelib.records import RESULTS, pack_bits
 from odelib.studies import STUDIES, clothes, photos
+from odelib.studies.statistics import by_image
+from odelib.studies.summary import accuracies
 
 STUDY = STUDIES["fashion-mnist-modern"]
 SHORT = STUDIES["fashion-mnist"]
@@ -64,6 +66,14 @@ def test_numbers_pair_the_seeds_that_both_have(made_up):
     assert (said["seeds"], said["pairs"]) == ("2", "1") and said["wanted"] == "93 % (missed by 0.50 points)"
     assert said["against"] == "−0.30 (one seed)" and said["by-image"].startswith("−0.30 (−0.4")
     assert said["training-small"].startswith("95.0") and said["short"] == "88.8"
+
+
+def test_the_mark_is_missed_and_the_two_are_not_told_apart(runs):
+    assert max(accuracies(runs["small"])) < 92.5  # which was the least that the protocol expected
+    assert all(low < 0 < high for _, low, high in by_image(runs["small"], runs["tied-2"]))
+    for run in (run for case in runs.values() for run in case):
+        before, last = run.metrics[-2:]
+        assert last.test_accuracy > before.test_accuracy and last.train_accuracy > before.train_accuracy
 
 
 def test_the_page_asks_for_numbers_that_there_are(runs):
