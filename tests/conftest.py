@@ -24,6 +24,7 @@ from odelib.options import Options
 # first, and says it otherwise: it leaves out what is imported here.
 Options.__no_type_check__ = True
 from odelib import Config, Dataset, load_dataset
+from odelib.records import pack_bits
 
 del Options.__no_type_check__  # dacite asks for it too
 
@@ -93,6 +94,14 @@ def runs(request):
 def with_last(run, **values):
     """The run, with other metrics of its last epoch."""
     return replace(run, metrics=(*run.metrics[:-1], replace(run.last, **values)))
+
+
+def ending(run, accuracy, seed=0, wrong=()):
+    """The run with another seed, ended with this test accuracy in percent, with these images wrong."""
+    last = replace(run.last, test_accuracy=accuracy / 100, train_accuracy=0.95, validation_accuracy=None)
+    bits = torch.zeros(10_000, dtype=torch.bool)
+    bits[list(wrong)] = True
+    return replace(run, config=replace(run.config, seed=seed), metrics=(last,), wrong=pack_bits(bits))
 
 
 # Dynamics in double precision

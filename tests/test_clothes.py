@@ -1,27 +1,18 @@
 """The study of clothes with a modern recipe: its protocol, its table, and what the page claims."""
 
 import re
-from dataclasses import replace
 
 import pytest
-import torch
+from conftest import ending
 
 from odelib.presets import PRESETS
-from odelib.records import RESULTS, pack_bits
+from odelib.records import RESULTS
 from odelib.studies import STUDIES, clothes, photos
 from odelib.studies.statistics import by_image
 from odelib.studies.summary import accuracies
 
 STUDY = STUDIES["fashion-mnist-modern"]
 SHORT = STUDIES["fashion-mnist"]
-
-
-def ending(run, accuracy, wrong):
-    """The run, ended with this test accuracy in percent, with these images wrong."""
-    last = replace(run.last, test_accuracy=accuracy / 100, train_accuracy=0.95)
-    bits = torch.zeros(10_000, dtype=torch.bool)
-    bits[list(wrong)] = True
-    return replace(run, metrics=(last,), wrong=pack_bits(bits))
 
 
 def test_nothing_is_missing():
@@ -49,8 +40,8 @@ def test_all_training_images_are_trained_on_and_the_last_epoch_counts(runs):
 def made_up(runs):
     """Two seeds, and one of the control, which gets 50 images more right and 20 more wrong."""
     one = runs["small"][0]
-    small = [ending(one, 92.0, range(800)), ending(one, 93.0, range(700))]
-    return {"small": small, "tied-2": [ending(one, 92.3, range(50, 820))]}
+    small = [ending(one, 92.0, 0, range(800)), ending(one, 93.0, 1, range(700))]
+    return {"small": small, "tied-2": [ending(one, 92.3, 0, range(50, 820))]}
 
 
 def test_the_table_has_an_interval_where_there_are_several_seeds(made_up):

@@ -4,24 +4,16 @@ import re
 from dataclasses import replace
 
 import pytest
-import torch
+from conftest import ending
 
 from odelib import build, load_dataset
 from odelib.measurements.views import Viewed, Views
-from odelib.records import RESULTS, pack_bits
+from odelib.records import RESULTS
 from odelib.studies import STUDIES, cifar10, modern, photos
 from odelib.studies.summary import accuracies, final, held_out, only
 
 STUDY = STUDIES["cifar10-modern"]
 BEFORE = STUDIES["cifar10-full"]
-
-
-def ending(run, accuracy, seed=0, wrong=()):
-    """The run with another seed, ended with this test accuracy in percent, with these images wrong."""
-    last = replace(run.last, test_accuracy=accuracy / 100, train_accuracy=0.95, validation_accuracy=None)
-    bits = torch.zeros(10_000, dtype=torch.bool)
-    bits[list(wrong)] = True
-    return replace(run, config=replace(run.config, seed=seed), metrics=(last,), wrong=pack_bits(bits))
 
 
 @pytest.fixture

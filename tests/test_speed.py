@@ -599,6 +599,8 @@ def test_two_epochs_by_products_stay_below_the_bar_and_end_well_above_99(one, tw
     (bar,) = savings.goals(one, two, 1.0)[-1].bars
     assert speed.sooner(runs, "to-99-products") < bar
     assert min(run.last.test_accuracy for run in runs["to-99-products"]) > 0.992
+    five_epochs = STUDIES["mnist-gradients"].runs()["direct-rk4"]
+    assert at_the_end(runs["to-99-products"]) == pytest.approx(at_the_end(five_epochs), abs=1e-3)
 
 
 def test_on_two_threads_the_quartiles_of_equal_steps_and_products_overlap(two):

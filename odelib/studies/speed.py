@@ -24,8 +24,8 @@ from odelib.studies.study import Case, Study
 from odelib.studies.summary import (
     Runs,
     Table,
+    accuracies,
     accuracy,
-    final,
     hardware,
     held_out,
     mean,
@@ -194,9 +194,9 @@ def numbers(runs: Runs) -> dict[str, str]:
     found = {}
     for name, ours in (("theirs", False), ("ours", True)):
         cases = (case for case in ONE_EPOCH if case.startswith("torchdiffeq") != ours)
-        values = [100 * share for case in cases for share in final(runs[case])]
+        values = [percent for case in cases for percent in accuracies(runs[case])]
         found[f"accuracy-{name}"] = f"{min(values):.1f} to {max(values):.1f} (mean {mean(values):.2f})"
-    ways = [[100 * share for share in final(runs[case])] for case in ONE_EPOCH]
+    ways = [accuracies(runs[case]) for case in ONE_EPOCH]
     apart = max(map(mean, ways)) - min(map(mean, ways))
     found["accuracy-spread"] = f"{apart:.2f}"
     found["accuracy-wider"] = f"{sum(max(way) - min(way) > apart for way in ways)} of {len(ways)}"
