@@ -33,4 +33,8 @@ PRESETS = {
     "odenet-fashion-mnist-two-blocks": replace(
         _TWO_BLOCKS, dataset="fashion-mnist", augment="crop-flip", products=True, batch_size=128, epochs=8, lr=0.2
     ),
+    # A third block for images twice as high and wide, and fewer channels: 16, 32 and 64, as He et al. (2016a) have.
+    "odenet-tiny-imagenet-three-blocks": replace(
+        _TWO_BLOCKS, dataset="tiny-imagenet-20", width=16, growth=2, scales=3, groups=8, batch_size=64, lr=0.1
+    ),
 }

@@ -1,7 +1,7 @@
 """The studies whose records the book shows: one file a subject, with its question, its protocol and its cases."""
 
 from odelib.errors import OptionError
-from odelib.studies import cifar10, clothes, elsewhere, mnist, modern, norms, photos, speed
+from odelib.studies import cifar10, clothes, elsewhere, mnist, modern, norms, photos, speed, tiny_imagenet
 from odelib.studies.study import Case, Study
 
 STUDIES: dict[str, Study] = {
@@ -17,6 +17,7 @@ STUDIES: dict[str, Study] = {
         modern.MNIST,
         photos.CIFAR10,
         clothes.FASHION_MNIST,
+        tiny_imagenet.TINY_IMAGENET,
     )
 }
 
