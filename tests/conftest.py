@@ -96,10 +96,10 @@ def with_last(run, **values):
     return replace(run, metrics=(*run.metrics[:-1], replace(run.last, **values)))
 
 
-def ending(run, accuracy, seed=0, wrong=()):
-    """The run with another seed, ended with this test accuracy in percent, with these images wrong."""
+def ending(run, accuracy, seed=0, wrong=(), images=10_000):
+    """The run with another seed, ended with this test accuracy in percent, with these of so many images wrong."""
     last = replace(run.last, test_accuracy=accuracy / 100, train_accuracy=0.95, validation_accuracy=None)
-    bits = torch.zeros(10_000, dtype=torch.bool)
+    bits = torch.zeros(images, dtype=torch.bool)
     bits[list(wrong)] = True
     return replace(run, config=replace(run.config, seed=seed), metrics=(last,), wrong=pack_bits(bits))
 

@@ -397,6 +397,7 @@ def test_the_networks_of_the_records_have_presets():
         "odenet-cifar10-modern": ("cifar10-modern", "assignment"),
         "odenet-cifar10-two-blocks": ("cifar10-modern", "small"),
         "odenet-fashion-mnist-two-blocks": ("fashion-mnist-modern", "small"),
+        "odenet-tiny-imagenet-three-blocks": ("tiny-imagenet-20-modern", "three-blocks"),
     }
     assert {**headlines, "odenet-mnist": None}.keys() == PRESETS.keys()
     for name, (study, case) in headlines.items():

@@ -18,22 +18,10 @@ History: the protocol does not name it, but convolutions are computed by product
 seed of the control.
 """
 
-from statistics import median
-
 from odelib.presets import PRESETS
-from odelib.studies import mnist, photos
-from odelib.studies.statistics import by_image
+from odelib.studies import photos
 from odelib.studies.study import Case, Study
-from odelib.studies.summary import (
-    Runs,
-    Table,
-    accuracies,
-    accuracy,
-    at_the_end,
-    mean_and_range,
-    standard_error,
-    with_interval,
-)
+from odelib.studies.summary import Runs, Table, accuracy
 
 _TWO_BLOCKS = PRESETS["odenet-fashion-mnist-two-blocks"]
 
@@ -71,24 +59,8 @@ def published_table() -> Table:
 
 
 def numbers(runs: Runs, short: Runs) -> dict[str, str]:
-    """What the text says; `short` are the runs of `fashion-mnist`.
-
-    Differences are those of `small` from `tied-2` in points for the seeds that both have: over seeds, with a 95 %
-    interval if there are several; and image by image for each seed, with theirs.
-    """
-    found = {case: accuracies(runs[case]) for case in NAMES}
-    pairs = min(len(values) for values in found.values())
+    """What the text says, by `photos.beside_control`; `short` are the runs of `fashion-mnist`."""
     return {
-        **{case: mean_and_range(values) for case, values in found.items()},
-        **{f"training-{case}": accuracy(runs[case], "train_accuracy", 1) for case in NAMES},
-        "seeds": str(len(found["small"])),
-        "pairs": str(pairs),
-        "parameters": f"{runs['small'][0].parameters:,}",
-        "epochs": str(_TWO_BLOCKS.epochs),
-        "minutes": f"{median(m.seconds for run in runs['small'] for m in run.metrics) / 60:.0f}",
-        "wanted": f"{WANTED['small']} % ({photos.fate(found['small'], WANTED['small'])})",
-        "against": mnist.difference(found["small"][:pairs], found["tied-2"][:pairs]),
-        "by-image": ", ".join(map(with_interval, by_image(runs["small"], runs["tied-2"]))),
-        "se": f"{100 * standard_error(at_the_end(runs['small'])):.2f}",
+        **photos.beside_control(runs, NAMES, WANTED["small"]),
         "short": accuracy(short["odenet"], digits=1),
     }

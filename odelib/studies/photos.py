@@ -42,6 +42,7 @@ History, by the commits and the times at which the records say that runs began (
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations, product
+from statistics import median
 from typing import Any
 
 import torch
@@ -292,6 +293,31 @@ def numbers(runs: Runs, before: Runs) -> dict[str, str]:
         "taken": f"{TAKEN:g}",
         "epochs": str(_TWO_BLOCKS.epochs),
         **{f"wanted-{case}": f"{wanted} % ({fate(found[case], wanted)})" for case, wanted in WANTED.items()},
+    }
+
+
+def beside_control(runs: Runs, names: Mapping[str, str], wanted: str, images: int = TEST_IMAGES) -> dict[str, str]:
+    """What the text says of an ODE-Net and of its control, the two cases of `names`, both tested on so many images.
+
+    Differences are those of the ODE-Net from its control in points for the seeds that both have: over seeds, with a
+    95 % interval if there are several; and image by image for each seed, with theirs.
+    """
+    ours, control = names
+    found = {case: accuracies(runs[case]) for case in names}
+    pairs = min(map(len, found.values()))
+    first = runs[ours][0]
+    return {
+        **{case: mean_and_range(values) for case, values in found.items()},
+        **{f"training-{case}": accuracy(runs[case], "train_accuracy", 1) for case in names},
+        "seeds": str(len(found[ours])),
+        "pairs": str(pairs),
+        "parameters": f"{first.parameters:,}",
+        "epochs": str(first.config.epochs),
+        "minutes": f"{median(m.seconds for run in runs[ours] for m in run.metrics) / 60:.1f}",
+        "wanted": f"{wanted} % ({fate(found[ours], wanted)})",
+        "against": mnist.difference(found[ours][:pairs], found[control][:pairs]),
+        "by-image": ", ".join(map(with_interval, by_image(runs[ours], runs[control]))),
+        "se": f"{100 * standard_error(at_the_end(runs[ours]), images):.2f}",
     }
 
 
