@@ -2,14 +2,12 @@
 
 import re
 
-import pytest
 from conftest import ending
 
 from odelib.presets import PRESETS
 from odelib.records import RESULTS
 from odelib.studies import STUDIES, photos, tiny_imagenet
-from odelib.studies.statistics import by_image
-from odelib.studies.summary import accuracies, all_runs
+from odelib.studies.summary import all_runs
 
 STUDY = STUDIES["tiny-imagenet-20-modern"]
 SHORT = STUDIES["tiny-imagenet-20"]
@@ -35,7 +33,7 @@ def test_all_training_images_are_trained_on_and_the_last_epoch_counts(runs):
 
 def test_the_classes_are_in_the_order_of_their_folders_which_is_that_of_the_records():
     assert list(tiny_imagenet.CLASSES) == sorted(tiny_imagenet.CLASSES)
-    assert tiny_imagenet.TEST_IMAGES == 50 * len(tiny_imagenet.CLASSES)
+    assert 50 * len(tiny_imagenet.CLASSES) == tiny_imagenet.TEST_IMAGES
 
 
 def test_classes_are_sorted_by_what_the_networks_get_right(runs):
