@@ -1,6 +1,7 @@
 """The pages on the layers and on the metrics: their numbers are what they say, and what they claim holds."""
 
 from dataclasses import replace
+from itertools import combinations
 from xml.etree import ElementTree
 
 import numpy as np
@@ -20,7 +21,8 @@ from odelib.measurements.cross_solver import CrossTest
 from odelib.records import RESULTS
 from odelib.solvers import DOPRI5
 from odelib.studies import STUDIES, controls, epochs
-from odelib.studies.summary import only
+from odelib.studies.statistics import paired_seeds_interval
+from odelib.studies.summary import final, only
 
 STUDY = STUDIES["mnist-gradients"]
 
@@ -63,7 +65,8 @@ def test_the_numbers_of_the_controls(runs, timing):
     assert (numbers["none"], numbers["resnet-1"], numbers["odenet"]) == ("50.00%", "80.00%", "90.00%")
     assert (numbers["blocks-low"], numbers["blocks-high"], numbers["spread"]) == ("75.00%", "90.00%", "15.00")
     assert (numbers["gain"], numbers["two-se"], numbers["none-share"]) == ("25.0", "0.87", "50.0%")
-    assert (numbers["errors-low"], numbers["errors-high"], numbers["runs"]) == ("2.0", "5.0", "1, 1 and 1")
+    times = [numbers[f"errors-{name}"] for name in ("low", "high", "six")]
+    assert (times, numbers["runs"]) == (["2.0", "5.0", "2.0"], "1, 1 and 1")
     assert numbers["timing-hardware"] == timing.environment.hardware
 
 
@@ -71,6 +74,13 @@ def test_a_block_helps_and_the_blocks_lie_close_together(runs):
     reached = {case: np.mean([run.last.test_accuracy for run in runs[case]]) for case in controls.NAMES}
     none = reached.pop("none")
     assert min(reached.values()) - none > 4 * (max(reached.values()) - min(reached.values()))
+
+
+def test_no_two_networks_with_a_block_are_told_apart(runs):
+    blocks = [final(runs[case]) for case in controls.NAMES if case != "none"]
+    for values, others in combinations(blocks, 2):
+        _, low, high = paired_seeds_interval(values, others)
+        assert low < 0 < high
 
 
 def test_errors_are_drawn_with_two_standard_errors_and_every_seed():
