@@ -215,6 +215,7 @@ def faq_numbers(runs: Runs, timing: Timing, memory: Memory) -> dict[str, str]:
     return {
         **{f"accuracy-{case}": f"{accuracy(runs[case])} %" for case in cases},
         **{f"kept-{gradient}": f"{row.kept / 1e6:.1f} MB" for gradient, row in kept.items()},
+        "peak-adjoint": f"{kept['adjoint'].peak / 1e6:.1f} MB",
         "ratio": f"{min(ratios(runs)):.2f} to {max(ratios(runs)):.2f}",
         "slower": f"{seconds['adjoint-dopri5'] / seconds['direct-dopri5']:.2f}",
     }
