@@ -35,7 +35,8 @@ def save_checkpoint(
 ) -> None:
     """Keep weights, the optimiser's tensors, the progress within the epoch and the record so far.
 
-    At any moment the new file, or the one before it, is whole and in place.
+    At any moment the new file, or the one before it, is whole and in place. Raises RecordError where it cannot be
+    written.
     """
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     tensors |= optimizer_tensors(optimizer)

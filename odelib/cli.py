@@ -101,7 +101,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; return its exit code.
 
     0 done; 2 what went wrong, in one line; 70 a fault of odelib's own, whose traceback is in a file; 128 + a signal
-    that came.
+    that came; 130 too where nobody reads any more what training prints.
     """
     argv = sys.argv[1:] if argv is None else argv
     if isinstance(sys.stdout, io.TextIOWrapper):

@@ -230,7 +230,7 @@ class Study:
     measure: str | None = None  # what to measure, such as timing; while timing, nothing else should run on the machine
     images: int | None = None  # for some measurements: how many test images to measure on
     confirm: bool = False  # repeat a small part of that measurement, to show that the code of today makes the same
-    out: Path | None = None  # folder that holds a folder for each study; by default book/results of the clone
+    out: Path | None = None  # holds a folder for each study; by default $ODELIB_RESULTS, or book/results of the clone
     data: Path | None = None  # where full data sets are kept
     device: Device = "auto"  # where to compute
 
@@ -325,7 +325,7 @@ class Benchmark:
     threads: int | None = None  # threads that torch computes with; by default all
     compiled: bool = False  # also time f and torchode by torch.compile, which wants a C++ compiler and minutes
     confirm: bool = False  # repeat a small part of the record of this name, with its number of threads
-    out: Path | None = None  # folder for the record; by default book/results/benchmark of the clone
+    out: Path | None = None  # of the record; by default benchmark/ in $ODELIB_RESULTS, or in book/results of the clone
     data: Path | None = None  # where full data sets are kept
     device: Device = "auto"  # where to compute
 

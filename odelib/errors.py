@@ -1,4 +1,5 @@
-"""What can go wrong by the user's hand, or the solver's: every error whose message is meant to be read."""
+"""What can go wrong by the user's hand, or the solver's: the errors of odelib's own, whose messages are meant to be
+read."""
 
 import re
 from collections.abc import Iterator
@@ -8,7 +9,8 @@ _LONGEST = 300  # characters of another library's message
 
 
 class Error(Exception):
-    """Base of all errors of odelib. The message says what was wrong and what is allowed, or what to try."""
+    """Base of the errors of odelib's own, but for interruptions. The message says what was wrong and what is allowed,
+    or what to try."""
 
 
 class OptionError(Error, ValueError):

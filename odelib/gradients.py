@@ -1,6 +1,6 @@
 """How a solve is differentiated without keeping all of it: by the adjoint equation, or by taking its steps again.
 
-Both are one autograd Function, written to be read beside the book's chapter `backward-pass`. Backpropagation through a
+Each is one autograd Function, written to be read beside the book's chapter `backward-pass`. Backpropagation through a
 solver, the gradient `direct`, needs no code: the solvers are made of tensors.
 """
 
@@ -82,8 +82,9 @@ def under_this_autocast(f: Dynamics, device: str) -> Dynamics:
 def norm_of_parts(sizes: Sequence[int]) -> Norm:
     """The largest root mean square among parts of a flat vector, of these sizes; what lies behind them is free.
 
-    The parts z, a and each parameter make torchdiffeq's norm for the backward solve; z and a alone make the seminorm of
-    Kidger, Chen and Lyons (2021): g is a mere integral, which nothing else depends on.
+    z, a and each parameter are the parts of torchdiffeq's norm for the backward solve, which has one more, the gradient
+    of t. z and a alone make the seminorm of Kidger, Chen and Lyons (2021; torchdiffeq's has t, too): g is a mere
+    integral, which nothing else depends on.
     """
     sizes = [size for size in sizes if size]
 
@@ -164,8 +165,9 @@ def odeint_checkpoint(
 
     The arguments are those of odeint, and `parameters`: gradients reach z0 and these, which are those of f by default;
     other tensors that f uses get none. f must give the same result when it is asked again. A step costs one more
-    evaluation of f for each of its stages, in the backward pass. There is no second derivative, which autograd refuses,
-    and no gradient of `times`, for which ValueError is raised.
+    evaluation of f for each of its stages in the backward pass, but for the last one of a method whose last stage is
+    the next step's first, and at times one for states within it. Of `statistics`, `states` stays as it is. There is no
+    second derivative, which autograd refuses, and no gradient of `times`, for which ValueError is raised.
     """
     if parameters is None:
         parameters = f.parameters() if isinstance(f, nn.Module) else ()

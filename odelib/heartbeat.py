@@ -12,7 +12,8 @@ PATIENCE = 2.0  # seconds, below which nobody wonders
 
 @contextmanager
 def heartbeat(bar: tqdm, usual: float) -> Iterator[None]:
-    """Within the block, say in `bar` when it takes more than `SLOW` times the `usual` seconds, and take it back after.
+    """Within the block, say in `bar` when it takes more than `SLOW` times the `usual` seconds and `PATIENCE`. It is
+    taken back after.
 
     Without a usual time, 0, and in a bar that is not shown, nothing is said.
     """

@@ -15,7 +15,8 @@ class Locked(RecordError):
 
 
 class Lock:
-    """Within its `with` block this process alone works on the record at `path` (.json). Raises Locked.
+    """Within its `with` block this process alone works on the record at `path` (.json). Raises Locked, and
+    RecordError where nothing can be written.
 
     The system lets go of the lock of a process that dies, however it dies; who holds it stands in a file beside it.
     Both files go with the block.

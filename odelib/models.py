@@ -34,7 +34,7 @@ class Network(Options):
     scales: int = 1  # how often there are blocks, each time at half the resolution of the time before
     link: Literal["res", "conv"] = "res"  # what leads from one scale to the next
     growth: int = 1  # how many times as many channels the next scale has
-    # before training f, with order 2 its acceleration, or what a residual block between stem and head adds, is 0
+    # before training f, with order 2 its acceleration, or what a residual block adds (but those of `link`), is 0
     zero_start: bool = False
     dropout: float = 0.0  # chance that a feature is dropped before the last layer
 

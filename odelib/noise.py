@@ -19,7 +19,8 @@ class HeldNoise(nn.Module):
         self.noise: Tensor | None = None
 
     def draw(self, like: Tensor, distribution: Callable[[Tensor], Tensor]) -> Tensor:
-        """The noise: `distribution(like)`, drawn by the first call since the last solve began."""
+        """The noise: `distribution(like)`, drawn by the first call since `forget`, which a NoisyODEBlock calls before a
+        solve."""
         if self.noise is None:
             self.noise = distribution(like.detach())
         return self.noise

@@ -1,4 +1,4 @@
-"""ODEBlock: a layer whose output is the solution of an ODE, and the one place where NFE is counted."""
+"""ODEBlock: a layer whose output is the solution of an ODE, and the one place where a model's NFE is counted."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -50,8 +50,8 @@ LIBRARIES = {
 }
 
 
-LEAST_TOLERANCE = 1e-4  # with products: above the rounding errors of every tile, 4e-5 where they are 8 x 8
-MAX_STEPS = 10_000  # of one solve, after which to give up, as `odelib.solvers.odeint` does by itself
+LEAST_TOLERANCE = 1e-4  # with products: above the rounding errors of every tile, some 3e-5 where they are 8 x 8
+MAX_STEPS = 10_000  # of one solve, after which to give up, as odelib does by itself; torchdiffeq: between two times
 
 
 @dataclass(frozen=True)
@@ -152,12 +152,13 @@ class ODEBlock(nn.Module):
     a function; `solver` says how (`Solver`), and a trained block may be solved again with another:
     `block.solver = replace(block.solver, rtol=1e-5, atol=1e-5)`.
 
-    But for gradient `direct`, the backward pass evaluates f anew. Then f must give again what it gave, so that dropout
-    in it is refused while training (`odelib.noise.FixedDropout` holds its noise along a solve), and gradients reach the
-    state and the parameters of f, no other tensor: one that f uses and that asks for a gradient is refused.
+    But for gradient `direct`, the backward pass evaluates f anew. Then f must give again what it gave, so that modules
+    of dropout in it are refused while training, `F.dropout` goes unseen (`odelib.noise.FixedDropout` in a NoisyODEBlock
+    holds its noise along a solve), and gradients reach the state and the parameters of f, no other tensor: one that f
+    uses and that asks for a gradient is refused.
 
-    Raises OptionError for what is refused, and ValueError when f changes the shape of z: Euler would broadcast it
-    without a word.
+    Raises OptionError for what is refused, SolverError where a solve fails, and ValueError when f changes the shape of
+    z: Euler would broadcast it without a word.
     """
 
     def __init__(

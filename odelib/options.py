@@ -17,8 +17,8 @@ class Options:
     """Base of `Solver`, `Network`, `Training`, `Selection`, and of `Config`, which is all of them.
 
     A field takes values of its annotated type: a whole number also where a float is asked for (lr=1 is lr=1.0), numbers
-    of numpy too, floats that are finite, whole numbers of at most 64 bits, strings that are printable and not empty.
-    What else must hold a subclass says in `_check`. Raises OptionError.
+    of numpy too (but where the annotation lists choices), floats that are finite, whole numbers of at most 64 bits,
+    strings that are printable and not empty. What else must hold a subclass says in `_check`. Raises OptionError.
     """
 
     def __post_init__(self) -> None:

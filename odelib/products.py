@@ -264,12 +264,12 @@ class ProductODEfunc:
     """An ODEfunc made ready for one solve: the same function, for states (height width, channels, batch).
 
     z is the state at the start, (batch, channels, height, width); `enter` takes it to the layout, `leave` takes states
-    back. The result is off by some 2e-6 of its size with float32 numbers where maps are 6 x 6, by some 2e-5 where tiles
-    are 8 x 8, for 2e-7 of the usual convolution. 16-bit numbers would be off by several percent: they are made float32
-    here, also under torch.autocast.
+    back. The result is off by some 5e-6 of its size with float32 numbers where maps are 6 x 6, by some 3e-5 where tiles
+    are 8 x 8, for 5e-7 with the usual convolution. 16-bit numbers would be off by several percent: they are made
+    float32 here, also under torch.autocast.
 
     Raises OptionError where f is not an ODEfunc of GroupNorm and TimeConv2d, and ValueError where z is no batch of
-    images.
+    images. A subclass that computes otherwise is not noticed.
     """
 
     def __init__(self, f: object, z: Tensor):

@@ -257,7 +257,7 @@ def save_weights(
     """Write the model's tensors, with the config and the sizes that rebuild it, as one safetensors file.
 
     `names` are those of its classes, if they are known. `more` are tensors of its optimiser, `optimizer.<...>`, which
-    `load_weights` leaves out.
+    `load_weights` leaves out. Raises RecordError where it cannot be written.
     """
     texts = {"version": str(VERSION), "config": dumps(asdict(config)), "channels": str(model.channels)}
     texts |= {"classes": str(model.classes), **({"names": dumps({"classes": names})} if names else {})}
@@ -316,7 +316,7 @@ class _Names:
 def save_tensors(
     path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, str], before: Path | None = None
 ) -> None:
-    """Write tensors and texts as one safetensors file. `before` as for `write_atomically`."""
+    """Write tensors and texts as one safetensors file. `before` and errors as for `write_atomically`."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_atomically(Path(path), lambda part: save_file(tensors, part, metadata), before)
 

@@ -73,21 +73,22 @@ def run(
     """Train as `config` says and keep record and weights at `path` (.json, .safetensors).
 
     Interrupted, the same call goes on after the last step that is kept: after a signal (INT, TERM, HUP) the one under
-    way, for which Interrupted is raised; after a crash one of at most `saved_every` seconds ago. The result is that of
-    a run without interruption, to the bit, on the same kind of machine with as many threads; else the record lists the
-    environments.
+    way, for which Interrupted is raised; after a crash one of at most `saved_every` seconds and a step ago. The result
+    is that of a run without interruption, to the bit, on the same kind of machine with as many threads; else the record
+    lists the environments.
 
     With `extend` the run that is there gets the `epochs` (more) and the `lr` (lower) of `config`, which may differ in
-    nothing else; the record says since when. A finished one must have been made with `keep_optimizer`: its weights then
-    hold the optimiser's tensors too. A finished one with `ema` cannot go on.
+    nothing else; the record says since when. A finished one must have been made with `keep_optimizer`, by which its
+    weights hold the optimiser's tensors too, unless its optimiser remembers nothing. A finished one with `ema` cannot
+    go on.
 
     Of several `processes` (`odelib.distributed`) each calls this alike; the first one reads and writes all files.
 
-    Raises Finished where it is finished; OptionError where the images do not pass the network, the processes cannot
-    share the batches, or the tolerances are below what the numbers can do; OutOfMemory where the memory is too small;
-    DataError where too few images are left; RecordError when `path` holds a run of another config or of other images,
-    cannot be written, or is in the hands of another process (Locked); FloatingPointError when it diverges, with the
-    last good state kept.
+    Raises Finished where it is finished; OptionError where the images do not pass the network or are too small to be
+    augmented, the processes cannot share the batches, or the tolerances are below what the numbers can do; OutOfMemory
+    where the memory is too small; DataError where too few images are left; RecordError when `path` holds a run of
+    another config or of other images, cannot be written, or is in the hands of another process (Locked);
+    FloatingPointError when it diverges, with the last good state kept.
     """
     if processes.first and is_finished(path) and not extend:
         _refuse(path, Run.load(path), config)
@@ -136,7 +137,7 @@ def _must_share(config: Config, data: Dataset, processes: Processes) -> None:
     """Raise OptionError where several processes would not train as one does."""
     if processes.size > 1:
         processes.must_share(min(config.batch_size, len(data.train)), "the images of a batch")
-        if config.norm == "batch":
+        if config.norm == "batch" and config.network == "odenet":
             raise OptionError("norm batch looks at a whole batch, of which each process sees a share; take group")
         if min(len(part) for part in (data.train, data.validation or data.test)) < processes.size:
             raise OptionError(f"{processes.size} processes need as many images, in every part of {data.name}")
@@ -244,8 +245,10 @@ def _is_extension(was: Config, config: Config) -> bool:
 def _finished(path: Path, record: Run, config: Config) -> Checkpoint:
     """What a finished run is extended from. Raises RecordError."""
     weights = path.with_suffix(".safetensors")
-    if config.epochs == record.config.epochs:
-        _refuse(path, record, replace(config, lr=record.config.lr))
+    if config.epochs == record.config.epochs and _is_extension(record.config, config):
+        raise Finished(f"{path} holds this run, finished; --extend goes on only with more --epochs")
+    if not _is_extension(record.config, config):
+        raise _another(path, record.config, config, extend=True)
     tensors, _ = load_tensors(weights)
     names = {name: name if name.startswith("optimizer.") else f"model.{name}" for name in tensors}
     remembers = config.optimizer != "sgd" or config.momentum > 0

@@ -1,4 +1,5 @@
-"""Saved bytes: what autograd keeps for the backward pass, counted tensor by tensor."""
+"""Saved bytes: what autograd keeps for the backward pass, counted memory by memory: of a view, all that it is a view
+of."""
 
 import weakref
 from collections import Counter

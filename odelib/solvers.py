@@ -2,7 +2,7 @@
 
 Methods are data (`Tableau`), there is one loop for fixed grids and one for adaptive steps, and
 `odeint` has the call shape of torchdiffeq's. Sources: Hairer, Norsett and Wanner, Solving Ordinary
-Differential Equations I, 2nd edition (`HNW` below), and the papers named at each tableau.
+Differential Equations I, 2nd edition (`HNW` below), and the papers named at the tableaus.
 """
 
 import math
@@ -66,7 +66,7 @@ class Tableau:
 # fmt: off
 EULER = Tableau("euler", 1, c=(0,), a=((),), b=(1,))
 MIDPOINT = Tableau("midpoint", 2, c=(0, 1 / 2), a=((), (1 / 2,)), b=(0, 1))  # Runge 1895
-HEUN = Tableau("heun", 2, c=(0, 1), a=((), (1,)), b=(1 / 2, 1 / 2))  # the trapezoidal rule
+HEUN = Tableau("heun", 2, c=(0, 1), a=((), (1,)), b=(1 / 2, 1 / 2))  # the explicit trapezoidal rule
 
 RALSTON3 = Tableau(  # Ralston 1962, least error bound of order 3; what bosh3 takes its steps by
     "ralston3", 3,
@@ -223,8 +223,8 @@ def odeint(
 ) -> Float[Tensor, "n *state"]:
     """The states of dz/dt = f(t, z) at `times`, where z0 is the state at the first of them.
 
-    `times` run up or down, may repeat, and are no steps: an adaptive method chooses its own,
-    interpolates between them and ends exactly at the last time, so f is never asked beyond it.
+    `times` run up or down and may repeat. An adaptive method chooses its own steps, interpolates
+    between them and ends exactly at the last time, so that no step passes it.
 
     method
         a name in `TABLEAUS`, or a Tableau.

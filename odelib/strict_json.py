@@ -34,7 +34,8 @@ def loads(text: str) -> dict[str, Any]:
 
 
 def as_dataclass(kind: type[T], values: dict[str, Any]) -> T:
-    """A dataclass whose fields have these values, lists for tuples. Raises ValueError, which names the field."""
+    """A dataclass whose fields have these values, lists for tuples. Raises ValueError, which names the field where its
+    type is wrong, but for tuples."""
     try:
         return dacite.from_dict(kind, values, _EXACT)  # type: ignore[type-var]  # of dacite alone
     except (dacite.DaciteError, TypeError, AttributeError) as error:

@@ -42,7 +42,7 @@ class Training(Options):
     decay_filters: bool = False  # only of those of convolutions and matrices, not of norms and biases
     ema: float = 0.0  # what a step keeps of the moving average of the weights, which is tested; 0: no average
     label_smoothing: float = 0.0  # share of the target spread evenly over the classes
-    seed: int = 0  # of the first weights, the order of the images, augmentation and dropout
+    seed: int = 0  # of the first weights, the order of the images, augmentation, dropout, noise of `jacobian`
 
     def _check(self) -> None:
         self._must_be_positive("epochs", "batch_size", "lr")
@@ -61,7 +61,7 @@ class EpochMetrics:
     """What one pass through the training images did."""
 
     epoch: int  # counted from 1
-    train_loss: float  # mean over the steps of this pass, in nats, as training saw it
+    train_loss: float  # mean over the steps of this pass, in nats, as training saw it, without penalties
     train_accuracy: float  # share of all training images, after the pass, in eval mode, not augmented
     validation_accuracy: float | None  # likewise of the held-out images; None where none are held out
     test_accuracy: float | None  # likewise of the test images; None where images are held out for choosing
@@ -139,7 +139,8 @@ EVALUATED_AT_ONCE = 250  # images; on a CPU, more at once take longer
 
 @torch.no_grad()
 def evaluate(model: nn.Module, data: Images, batch_size: int = EVALUATED_AT_ONCE) -> tuple[float, float]:
-    """Mean cross-entropy in nats and accuracy over every image, once, in eval mode. The mode is put back after."""
+    """Mean cross-entropy in nats and accuracy over every image, once, in eval mode. All of it then has the
+    mode that `model` had."""
     was_training = model.training
     model.eval()
     loss, correct = torch.zeros(2, dtype=torch.float64, device=data.labels.device)  # read once, at the end
@@ -155,7 +156,7 @@ def evaluate(model: nn.Module, data: Images, batch_size: int = EVALUATED_AT_ONCE
 
 @torch.no_grad()
 def judged_wrong(model: nn.Module, data: Images) -> Bool[Tensor, " images"]:
-    """Which images the model, in eval mode, takes for another class than theirs. The mode is put back after."""
+    """Which images the model, in eval mode, takes for another class than theirs. The mode as `evaluate` leaves it."""
     was_training = model.training
     model.eval()
     try:

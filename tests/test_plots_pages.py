@@ -259,3 +259,12 @@ def test_all_numbers_of_a_page_are_glued_under_its_name(monkeypatch):
     monkeypatch.setattr(pages, "glue", lambda key, value: glued.append((key, value)))
     pages.glue_all("speed", {"a": "1", "b-2": "x"})
     assert glued == [("speed-a", "1"), ("speed-b-2", "x")]
+
+
+def test_the_table_of_epochs_takes_runs_that_were_not_tested(monkeypatch):
+    shown = []
+    monkeypatch.setattr(pages, "table", lambda header, rows: shown.extend(rows))
+    for study, case in (("mnist-gradients", "none"), ("cifar10-modern", "choice-baseline")):
+        pages.metrics_table(STUDIES[study].runs()[case][0])
+    tested, untested = shown[0], shown[-1]
+    assert tested[3].endswith("%") and untested[3] == "–"

@@ -653,8 +653,9 @@ def test_what_cannot_be_extended_says_why(tiny, quick, tmp_path):
         train(config, tiny, path, extend=True)
     assert files(tmp_path) == []
     train(config, tiny, path)
-    with pytest.raises(Finished, match="a.json holds this run, finished"):
-        train(config, tiny, path, extend=True)
+    for asked in (config, replace(config, lr=0.001)):
+        with pytest.raises(Finished, match="a.json holds this run, finished; --extend goes on only with more --epochs"):
+            train(asked, tiny, path, extend=True)
     with pytest.raises(RecordError, match="a.safetensors was kept without the optimiser's tensors"):
         train(replace(config, epochs=3), tiny, path, extend=True)
     assert files(tmp_path) == ["a.json", "a.safetensors"]

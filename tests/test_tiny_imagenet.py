@@ -49,7 +49,7 @@ def test_numbers_are_of_a_thousand_images(runs):
     one = runs["three-blocks"][0]
     made_up = {
         "three-blocks": [ending(one, 49.0, 0, range(510), 1_000), ending(one, 50.0, 1, range(500), 1_000)],
-        "tied-2": [ending(one, 50.0, 0, range(20, 520), 1_000)],
+        "tied-2": [ending(one, 51.0, 1, range(20, 510), 1_000)],
     }
     said = tiny_imagenet.numbers(made_up, SHORT.runs())
     assert said["three-blocks"] == "49.50 (49.00 to 50.00)" and (said["seeds"], said["pairs"]) == ("2", "1")

@@ -1,4 +1,7 @@
-"""Beside the heading of every section a link to ask about it: a new issue of the repository that names the section."""
+"""Beside the heading of every section of a page, subsections aside, a link to ask about it.
+
+It opens a new issue of the repository that names the section.
+"""
 
 import re
 from html import escape, unescape

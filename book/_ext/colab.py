@@ -59,7 +59,7 @@ def first_cell(url: str | None, commit: str = "") -> str:
 
         package = importlib.util.find_spec("odelib")
         beside = package and os.path.join(os.path.dirname(package.origin), "..", "book", "results")
-        if not (package and os.path.exists(beside)) and "ODELIB_RESULTS" not in os.environ:
+        if not (package and (os.path.exists(beside) or "ODELIB_RESULTS" in os.environ)):
         """
     if url is None:
         rest = """\

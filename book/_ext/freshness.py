@@ -20,6 +20,7 @@ PATTERNS = (
     "book/figures/*",
     "book/results/**/*.json",
     "book/results/**/*.safetensors",
+    "book/results/**/*.txt",
 )
 
 

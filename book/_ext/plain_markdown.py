@@ -299,11 +299,11 @@ class Converter:
             elif token.type == "image" and "://" not in token.attrs["src"]:
                 yield start, end, self._image(token.attrs["src"], token.content)
             elif token.type == "link_open" and "label_end" in token.meta:
-                yield from self._link_edits(token, block.content, line)
+                yield from self._link_edits(token, line)
             elif token.type in ("span_open", "attr"):
                 raise self._error(f"attributes in {block.content!r}", line)
 
-    def _link_edits(self, token, content: str, line: int) -> Iterator[tuple[int, int, str]]:
+    def _link_edits(self, token, line: int) -> Iterator[tuple[int, int, str]]:
         """A link to a page or heading of the book leads to the site; to a file, to the repository."""
         href, start, label_end, end = (token.attrs["href"], *(token.meta[k] for k in ("start", "label_end", "end")))
         if re.match(r"\w+:", href):

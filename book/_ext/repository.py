@@ -61,6 +61,7 @@ def _github_name(url: str) -> str | None:
 def _git(folder: Path, *arguments: str) -> str:
     """What git prints, or nothing where it fails."""
     try:
-        return subprocess.run(["git", "-C", folder, *arguments], capture_output=True, text=True).stdout.strip()
+        done = subprocess.run(["git", "-C", folder, *arguments], capture_output=True, text=True)
     except FileNotFoundError:  # no git
         return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

@@ -16,7 +16,8 @@ def step_factor(method: Tableau, zeta: Tensor) -> Tensor:
 
 
 def scaled_eigenvalues(method: Tableau, clouds: Mapping[str, Tensor]) -> Figure:
-    """Products of a step size and eigenvalues, a cloud for each name, and the line around the region of stability.
+    """Products of a step size and eigenvalues, a cloud for each of at most two names, and the border of the region of
+    stability.
 
     The clouds are complex (n,); the region is where the `step_factor` of the method has at most the absolute value 1.
     """

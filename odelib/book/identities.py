@@ -1,6 +1,7 @@
 """What the pages about the backward pass share: the problem on which they check their formulas, and the checks.
 
-All in double precision, and solved to ten digits: the error of the solver is far below that of a wrong formula.
+All but `relu_inputs` in double precision, and solved to ten digits: the error of the solver is far below that of a
+wrong formula.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,7 +39,7 @@ class Field(nn.Module):
 
 
 def solve(f: Dynamics, z: Float[Tensor, "*state"], times: Float[Tensor, "n"]) -> Float[Tensor, "n *state"]:
-    """The states at `times`, as exactly as double precision allows; z is the first of them."""
+    """The states at `times`, to ten digits; z is the first of them."""
     return odeint(f, z, times, rtol=1e-10, atol=1e-12)
 
 

@@ -62,14 +62,14 @@ def quote(text: str) -> None:
 
 
 def metrics_table(run: Run) -> None:
-    """Show a run epoch by epoch."""
+    """Show a run epoch by epoch; with a dash where it was not tested."""
     header = ["epoch", "loss", "train accuracy", "test accuracy", "NFE forward", "NFE backward", "seconds", "lr"]
     rows = [
         [
             m.epoch,
             f"{m.train_loss:.4f}",
             f"{m.train_accuracy:.2%}",
-            f"{m.test_accuracy:.2%}",
+            "–" if m.test_accuracy is None else f"{m.test_accuracy:.2%}",
             f"{m.nfe_forward:.1f}",
             f"{m.nfe_backward:.1f}",
             f"{m.seconds:,.0f}",

@@ -56,7 +56,7 @@ class Status:
         return cls(records, damaged, frozenset(stale_among(records)), known_stale(folder), met, folder)
 
     def runs(self) -> Table:
-        """One run a row; † marks an accuracy on images that a study chooses by, ‡ one that went on elsewhere."""
+        """One run a row; † marks an accuracy on images that a study chooses by, ‡ one that went on otherwise."""
         header = ["study", "case", "seed", "epochs", "accuracy, %", "date (UTC)", "machine", "made by"]
         numbers = self._machines()
         rows = []

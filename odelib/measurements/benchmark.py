@@ -146,7 +146,7 @@ class Benchmark(Record):
     machine_flops: tuple[float, ...]  # per second, in products of square matrices
     rows: tuple[BenchmarkRow, ...]
     libraries: tuple[LibraryRow, ...]  # those that were installed
-    sizes: tuple[SizeRow, ...]  # maps of other sizes
+    sizes: tuple[SizeRow, ...]  # maps of several sizes
 
     def __str__(self) -> str:
         share = max(self.machine_flops) * self.bare[0].medians[1] / self.evaluation_flops[1]

@@ -1,4 +1,4 @@
-"""Cross-solver test: networks trained with one solver, tested with others."""
+"""Cross-solver test: networks trained with one solver, tested with several."""
 
 from dataclasses import dataclass, replace
 
@@ -35,7 +35,7 @@ class CrossTest:
 
 @dataclass(frozen=True)
 class CrossSolver(Record):
-    """Test accuracy of networks under solvers that they were not trained with."""
+    """Test accuracy of networks under several solvers, their own among them where it is one of torchdiffeq's."""
 
     environment: Environment
     rows: tuple[CrossTest, ...]

@@ -1,4 +1,4 @@
-"""Hard images: the test images that every trained network of a study takes for another class than theirs."""
+"""Hard images: the test images that every trained ODE-Net of a study takes for another class than theirs."""
 
 from dataclasses import dataclass, replace
 

@@ -112,10 +112,10 @@ class Measurement:
 def disagreements(old: Any, new: Any, where: str = "") -> list[str]:
     """Where a small part that was measured again differs from the record: sentences, none where it is confirmed.
 
-    Rows are found by the fields that their `KEY` names. Several floats in a row are times (or speeds): the new median
-    must lie within the old quartiles. Whole numbers and words must be the same, other floats nearly so; errors and gaps
-    are shares of a gradient already, and may move by as much of it. What follows from times (`DERIVED`) and the
-    environment are not compared.
+    Rows are found by the fields that their `KEY` names; for rows that the new part lacks nobody looks. Several floats
+    in a row are times (or speeds): the new median must lie within the old quartiles. Whole numbers and words must be
+    the same, other floats nearly so; errors and gaps are shares of a gradient already, and may move by as much of it.
+    What follows from times (`DERIVED`) and the environment are not compared.
     """
     found: list[str] = []
     if is_dataclass(old):

@@ -168,9 +168,9 @@ def _accuracy(model: ImageClassifier, at_once: int, data: Images) -> float:
 def measure_norm_statistics(subject: Subject, train_images: int = TRAIN_IMAGES) -> NormStatistics:
     """Ask every network with BatchNorm in f, an equation of order 1 and a fixed grid, whose weights are at hand.
 
-    Statistics that are not the running ones are those of the first `train_images` training images, as they are, or of
-    the test batch; batches are as large as in training. Raises RecordError when there are no such weights, and for a
-    network with several ODE blocks.
+    Statistics that are not the running ones are those of the full batches among the first `train_images` training
+    images, as they are, or of the test batch; batches are as large as in training. Raises RecordError when there are no
+    such weights, and for a network with several ODE blocks.
     """
     train = subject.data.train.pick(slice(0, train_images)).to(subject.device)
     test = subject.data.test.to(subject.device)

@@ -2,8 +2,9 @@
 
 An attack follows the gradient of the loss with respect to the pixels. A gradient that points nowhere makes the attack
 fail on a network that another attack would break: masked gradients (Athalye, Carlini and Wagner 2018). So every network
-with an ODE is attacked through a tight solve, through a loose one and by the adjoint of the loose one, and both solves
-read each attacked image: an attack that carries over from one to the other shows what the other's gradient hid.
+with one ODE block, but for those trained with Euler, is attacked through a tight solve, through a loose one and by the
+adjoint of the loose one, and both solves read each attacked image: an attack that carries over from one to the other
+shows what the other's gradient hid.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +27,7 @@ BUDGETS = (0.1, 0.2)  # largest change of a pixel, of the range from 0 to 1
 PGD_STEPS = 10
 TESTED = {"tight": Solver(), "loose": Solver(rtol=1.0, atol=1.0)}
 MADE = {**TESTED, "loose adjoint": replace(TESTED["loose"], gradient="adjoint")}
-OWN = "own"  # in place of a solve, of networks that have no ODE
+OWN = "own"  # in place of a solve, of networks that are not made of one ODE block
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ class WorkPrecisionRow:
 
 @dataclass(frozen=True)
 class WorkPrecision(Record):
-    """NFE and gradient error of all methods, on the trained block."""
+    """NFE and gradient error of all one-step methods, on the trained block."""
 
     environment: Environment
     images: int  # of a batch
@@ -41,7 +41,7 @@ class WorkPrecision(Record):
 
 
 def solvers(sizes: slice = slice(None)) -> Iterator[tuple[float | None, int | None, Solver]]:
-    """Every method of both libraries, at the tolerances or numbers of steps of `sizes`: rtol, steps, solver."""
+    """Every one-step method of both libraries, at tolerances or numbers of steps of `sizes`: rtol, steps, solver."""
     for library, methods in LIBRARIES.items():
         of_it: dict[str, Any] = {"library": library}
         for method in methods.adaptive:

@@ -113,8 +113,10 @@ def kinds(record: Robustness, budget: float) -> dict[str, list[float]]:
 def attack_numbers(record: Robustness, budget: float) -> dict[str, str]:
     """What the strongest PGD at one budget leaves every kind of network, in percent.
 
-    `hidden` and `apart` are sentences: how much a gradient hid, and whether the ranges of networks with an ODE and of
-    residual ones are apart."""
+    `hidden` and `apart` are sentences: how much a gradient hid at any budget, and whether the ranges of networks with
+    an ODE and of residual ones are apart. `large` is the range over all networks at the largest budget, `interval` that
+    of the mean network with an ODE, over images.
+    """
     found = {
         "images": f"{record.images:,}",
         "steps": str(record.pgd_steps),
@@ -135,6 +137,7 @@ def attack_numbers(record: Robustness, budget: float) -> dict[str, str]:
         found["apart"] = "Every residual network keeps more than every attacked one with an ODE."
     else:
         found["apart"] = "The two ranges overlap: these networks do not tell the kinds apart."
-    low, high = share_interval(mean(ode), record.images)
-    found["interval"] = f"{100 * low:.0f} to {100 * high:.0f}"
+    if ode:
+        low, high = share_interval(mean(ode), record.images)
+        found["interval"] = f"{100 * low:.0f} to {100 * high:.0f}"
     return found

@@ -93,7 +93,7 @@ BASE = Config(
     weight_decay=5e-4,
 )
 
-# How to train: for every network.
+# How to train: for the ODE-Net and both residual networks.
 RECIPE: dict[str, dict] = {
     "lr-0.02": dict(lr=0.02),
     "lr-0.15": dict(lr=0.15),

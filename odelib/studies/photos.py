@@ -302,21 +302,22 @@ def beside_control(runs: Runs, names: Mapping[str, str], wanted: str, images: in
     Differences are those of the ODE-Net from its control in points for the seeds that both have: over seeds, with a
     95 % interval if there are several; and image by image for each seed, with theirs.
     """
-    ours, control = names
+    ours, _ = names
     found = {case: accuracies(runs[case]) for case in names}
-    pairs = min(map(len, found.values()))
+    both = set.intersection(*({run.config.seed for run in runs[case]} for case in names))
+    paired = [[run for run in runs[case] if run.config.seed in both] for case in names]
     first = runs[ours][0]
     return {
         **{case: mean_and_range(values) for case, values in found.items()},
         **{f"training-{case}": accuracy(runs[case], "train_accuracy", 1) for case in names},
         "seeds": str(len(found[ours])),
-        "pairs": str(pairs),
+        "pairs": str(len(both)),
         "parameters": f"{first.parameters:,}",
         "epochs": str(first.config.epochs),
         "minutes": f"{median(m.seconds for run in runs[ours] for m in run.metrics) / 60:.1f}",
         "wanted": f"{wanted} % ({fate(found[ours], wanted)})",
-        "against": mnist.difference(found[ours][:pairs], found[control][:pairs]),
-        "by-image": ", ".join(map(with_interval, by_image(runs[ours], runs[control]))),
+        "against": mnist.difference(*map(accuracies, paired)),
+        "by-image": ", ".join(map(with_interval, by_image(*paired))),
         "se": f"{100 * standard_error(at_the_end(runs[ours]), images):.2f}",
     }
 

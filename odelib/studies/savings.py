@@ -91,7 +91,7 @@ def over_floor(row: BenchmarkRow) -> float:
 
 
 def saving_table(benchmark: Benchmark) -> Table:
-    """Saving by saving, each row with one more than the one above it."""
+    """Saving by saving, each row with one more than the one above it; the last has one in place of another."""
     header = ["", "NFE", "ms per step (quartiles)", "over its floor", "times faster", "gradient error"]
     rows: list[list[object]] = []
     for case, label in SAVINGS.items():

@@ -70,7 +70,7 @@ def paired_share_interval(
 def by_image(runs: Iterable[Run], others: Iterable[Run]) -> list[tuple[float, float, float]]:
     """Of each pair of runs `paired_share_interval` of their test accuracies, the one minus the other, in points.
 
-    Their records must say which images are wrong.
+    Pairs are those at one place. Raises ValueError for records that do not say which images are wrong.
     """
     wrong = [[unpack_bits(run.wrong or "") for run in pair] for pair in zip(runs, others)]
     found = (paired_share_interval(one, other) for one, other in wrong)

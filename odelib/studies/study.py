@@ -119,7 +119,8 @@ class Study:
         """Make a measurement and keep its record at `path`, beside which the weights of the cases lie.
 
         `images` takes the place of the measurement's own number of test images. Raises RecordError when there is a
-        record, and OptionError when the measurement does not belong to the study, or takes no such number of images.
+        record, it cannot be written, or weights are missing; OptionError when the measurement does not belong to the
+        study, or takes no such number of images; DataError when the data cannot be had.
         """
         self._must_measure(name)
         options = {} if images is None else {"images": images}
@@ -142,7 +143,7 @@ class Study:
         """Repeat a small part of a measurement, and note in its record that the code of today makes the same.
 
         As many images are taken as for the record. Where the figures differ, the record stays as it is, and what
-        differs comes back, one sentence each.
+        differs comes back, one sentence each. Raises as `measure` does, and RecordError when there is no record.
         """
         self._must_measure(name)
         how = MEASUREMENTS[name]

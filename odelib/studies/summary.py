@@ -82,19 +82,19 @@ def standard_error(accuracy: float, images: int = 10_000) -> float:
 
 
 def hardware(runs: Iterable[Run]) -> str:
-    """The processors or GPUs that the runs were made on."""
+    """The processors or GPUs that the runs began on."""
     return " and ".join(sorted({run.environment.hardware for run in runs}))
 
 
 def machines(runs: Iterable[Run]) -> str:
-    """Hardware, version of torch and threads of a run, once for each that there is."""
+    """Hardware, version of torch and threads with which a run began, once for each that there is."""
     made = {run.environment for run in runs}
     words = {f"{e.hardware}, torch {e.torch}, {e.threads} thread{'s' * (e.threads > 1)} a run" for e in made}
     return "; ".join(sorted(words))
 
 
 def flags(options: Mapping[str, object]) -> str:
-    """The options of the command line that say the same, in Markdown; a dash where there are none."""
+    """The options of the command line that say the same, in Markdown, a dash where there are none; no switches."""
     return " ".join(f"`--{name.replace('_', '-')} {value}`" for name, value in options.items()) or "–"
 
 

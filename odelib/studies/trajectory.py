@@ -65,7 +65,7 @@ def by_case(rows: Iterable[R]) -> dict[str, list[R]]:
 
 
 def grouped(rows: Iterable[R], name: str) -> dict[Any, list[R]]:
-    """The rows under their values of a field, in the order in which these come; a network has one row under each."""
+    """The rows under their values of a field, in the order in which these come."""
     found: dict[Any, list[R]] = {}
     for row in rows:
         found.setdefault(getattr(row, name), []).append(row)
@@ -292,7 +292,8 @@ def inference_numbers(record: Inferences) -> dict[str, str]:
 
 def photo_numbers(record: StopTimes, inference: Inferences, runs: Runs) -> dict[str, str]:
     """Of the networks of photographs: what they reach as they were trained, early exits at `SURE`, the best place to
-    stop, the own step beside the tightest solve; shares in percent.
+    stop, one step beside the tightest solve (of the own method, but for `assignment`, whose RK4 is odelib's and not
+    torchdiffeq's); shares in percent.
 
     Raises ValueError where a network of `PHOTOS` is sure beyond `CAREFUL`, of which the text knows nothing.
     """

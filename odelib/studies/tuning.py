@@ -282,8 +282,9 @@ def _lucky(runs: Runs) -> float:
 def tuning_numbers(runs: Runs) -> dict[str, str]:
     """What the text says of the tuning study.
 
-    `acc-<baseline>` in percent; `<baseline>-<factor>` in points against it, seed by seed, with `-interval`, and
-    `second-<factor>` of the second round alike; `nfe-<baseline>`; `saved-<penalty>` in evaluations.
+    `acc-<baseline>` in percent, and of the second round `acc-<case>`; `<baseline>-<factor>` in points against it, seed
+    by seed, with `-interval`, and `second-<factor>` of the second round alike; `nfe-adaptive` and `nfe-strict`;
+    `saved-<penalty>` in evaluations.
     """
     spread, freedom = seed_deviation(runs, "odenet")
     picked = falls(runs, [case for case in AGAIN if not case.startswith("strict")])  # which had both from the start
