@@ -59,7 +59,7 @@ class Train:
     extend: Annotated[
         bool,
         arg(
-            help="go on with the run of this --name, finished or not, with more --epochs or a lower --lr; "
+            help="go on with the run of this --name, with more --epochs or, if it is not finished, a lower --lr; "
             "schedules constant and step go on as if it had been so from the start, cosine, one-cycle and linear jump "
             "to where the longer or lower curve is by then; a finished run with --ema cannot go on"
         ),

@@ -166,7 +166,7 @@ def odeint_checkpoint(
     The arguments are those of odeint, and `parameters`: gradients reach z0 and these, which are those of f by default;
     other tensors that f uses get none. f must give the same result when it is asked again. A step costs one more
     evaluation of f for each of its stages in the backward pass, but for the last one of a method whose last stage is
-    the next step's first, and at times one for states within it. Of `statistics`, `states` stays as it is. There is no
+    the next step's first. States within a step may cost one more. Of `statistics`, `states` stays as it is. There is no
     second derivative, which autograd refuses, and no gradient of `times`, for which ValueError is raised.
     """
     if parameters is None:

@@ -153,8 +153,8 @@ class ODEBlock(nn.Module):
     `block.solver = replace(block.solver, rtol=1e-5, atol=1e-5)`.
 
     But for gradient `direct`, the backward pass evaluates f anew. Then f must give again what it gave, so that modules
-    of dropout in it are refused while training, `F.dropout` goes unseen (`odelib.noise.FixedDropout` in a NoisyODEBlock
-    holds its noise along a solve), and gradients reach the state and the parameters of f, no other tensor: one that f
+    of dropout in it are refused while training (`odelib.noise.FixedDropout` in a NoisyODEBlock holds its noise along a
+    solve; `F.dropout` is not noticed). Gradients reach the state and the parameters of f, no other tensor: one that f
     uses and that asks for a gradient is refused.
 
     Raises OptionError for what is refused, SolverError where a solve fails, and ValueError when f changes the shape of

@@ -245,10 +245,13 @@ def _is_extension(was: Config, config: Config) -> bool:
 def _finished(path: Path, record: Run, config: Config) -> Checkpoint:
     """What a finished run is extended from. Raises RecordError."""
     weights = path.with_suffix(".safetensors")
-    if config.epochs == record.config.epochs and _is_extension(record.config, config):
-        raise Finished(f"{path} holds this run, finished; --extend goes on only with more --epochs")
     if not _is_extension(record.config, config):
         raise _another(path, record.config, config, extend=True)
+    if not weights.exists():
+        _refuse(path, record, record.config)
+    if config.epochs == record.config.epochs:
+        way = "it cannot go on with ema" if config.ema else "--extend goes on only with more --epochs"
+        raise Finished(f"{path} holds this run, finished; {way}")
     tensors, _ = load_tensors(weights)
     names = {name: name if name.startswith("optimizer.") else f"model.{name}" for name in tensors}
     remembers = config.optimizer != "sgd" or config.momentum > 0

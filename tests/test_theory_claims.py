@@ -122,14 +122,15 @@ def test_independent_layers_average_out_or_stay_random_by_their_scale():
 
 def test_a_random_walk_over_the_layers_keeps_a_path_of_its_own_in_every_draw():
     torch.manual_seed(1)
+    first = torch.randn(16, 16) / 2
 
     def walk(n):
-        weights = torch.randn(16, 16) / 2 + torch.cumsum(torch.randn(n, 16, 16) / 2 / n**0.5, dim=0)
+        weights = first + torch.cumsum(torch.randn(n, 16, 16) / 2 / n**0.5, dim=0)
         return lambda share: weights[round(share * n)]
 
     for n in (16, 256):
         one, other = (stack(walk(n), 1 / n, n) for _ in range(2))
-        assert relative(one, other) > 0.5
+        assert relative(one, other) > 0.3
 
 
 def test_weights_that_jump_converge_at_first_order_too():
